@@ -1,0 +1,1 @@
+"""Reading images: sources, decoding, splits, labels, and batches."""

@@ -1,0 +1,1 @@
+"""Decoders: code to the parameters of a pixel distribution, (B, N, D) → (B, K·C, H, W)."""

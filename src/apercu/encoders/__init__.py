@@ -1,0 +1,1 @@
+"""Encoders: pixels to features, (B, C, H, W) → (B, N, F)."""

@@ -1,0 +1,1 @@
+"""Pixel likelihoods: what the decoder’s numbers mean."""

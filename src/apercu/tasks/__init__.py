@@ -1,0 +1,1 @@
+"""Tasks: one file each, three verbs: fit, call, evaluate."""
