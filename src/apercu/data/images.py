@@ -1,0 +1,122 @@
+"""A set of images read by index, and the reason why a file is not in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from apercu.data.pixels import Joined, Pixels
+from apercu.errors import ApercuError
+from apercu.types import ImageSpec
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A file or folder that was skipped, and why."""
+
+    id: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.id}: {self.reason}"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ImageSet:
+    """N images of one kind, read by index.
+
+    `ids`: N unique names, a path relative to the folder or `train-images-idx3-ubyte.gz#12`; `labels`: (N,) int64, −1
+    where unknown, otherwise an index into `classes`; `sizes`: (N, 2), height and width; `hashes`: (N, 16) uint8, a
+    digest of each image's type, shape and pixels as decoded; `rows`: (N,), where the images stand in `pixels`.
+    """
+
+    spec: ImageSpec
+    ids: Sequence[str]
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+    sizes: NDArray[np.int64]
+    hashes: NDArray[np.uint8]
+    pixels: Pixels
+    rows: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __repr__(self) -> str:
+        size = f"{self.spec.height}×{self.spec.width}" if self.spec.uniform else "mixed sizes"
+        return f"ImageSet({len(self)} images, {self.spec.channels} channels, {size})"
+
+    def read(self, indices: NDArray[Any] | Sequence[int]) -> NDArray[Any]:
+        """Images, (B, C, H, W), in the stored type: uint8, uint16 or float32.
+
+        Raises:
+            ApercuError: the images differ in size, or a file changed since it was opened.
+        """
+        chosen = np.asarray(indices, dtype=np.int64)
+        if len(chosen) == 0:
+            return np.empty((0, *self.spec.shape), self.pixels.dtype)
+        if not self.spec.uniform:
+            sizes = np.unique(self.sizes[chosen], axis=0)
+            if len(sizes) > 1:
+                (h, w), (other_h, other_w) = sizes[0], sizes[-1]
+                raise ApercuError(
+                    f"the images differ in size ({h}×{w}, {other_h}×{other_w}, …) and cannot be one batch: "
+                    "open them with size= and fit='resize', 'crop' or 'pad'"
+                )
+        return self.pixels.read(self.rows[chosen])
+
+    def subset(self, indices: NDArray[Any] | Sequence[int]) -> ImageSet:
+        """A view of the images at `indices`; no pixel is copied."""
+        chosen = np.asarray(indices)
+        chosen = np.flatnonzero(chosen) if chosen.dtype == np.bool_ else chosen.astype(np.int64)
+        return replace(
+            self,
+            ids=[self.ids[i] for i in chosen.tolist()],
+            labels=self.labels[chosen],
+            sizes=self.sizes[chosen],
+            hashes=self.hashes[chosen],
+            rows=self.rows[chosen],
+        )
+
+    def with_labels(self, labels: NDArray[Any], classes: Sequence[str] | None = None) -> ImageSet:
+        """The same images with other labels, (N,), −1 where unknown.
+
+        Raises:
+            ApercuError: not one label for each image, or a label that no class has.
+        """
+        names = self.classes if classes is None else tuple(classes)
+        labels = np.asarray(labels, dtype=np.int64)
+        if labels.shape != (len(self),):
+            raise ApercuError(f"{len(self)} images need {len(self)} labels, not an array of shape {labels.shape}")
+        if len(labels) and (labels.min() < -1 or labels.max() >= len(names)):
+            raise ApercuError(f"labels must be −1 (unknown) or one of the {len(names)} classes: 0 to {len(names) - 1}")
+        return replace(self, labels=labels, classes=names)
+
+
+def join(sets: Sequence[ImageSet]) -> ImageSet:
+    """The images of all `sets`, which must have the same spec and classes, as one.
+
+    Raises:
+        ApercuError: the sets differ in spec or classes.
+    """
+    first = sets[0]
+    if any((s.spec, s.classes) != (first.spec, first.classes) for s in sets):
+        raise ApercuError("only sets with the same kind of image and the same classes can be joined")
+    pixels, rows = first.pixels, [s.rows for s in sets]
+    if any(s.pixels is not pixels for s in sets):
+        offsets = np.cumsum([0, *(len(s.pixels) for s in sets[:-1])])
+        pixels, rows = Joined([s.pixels for s in sets]), [r + o for r, o in zip(rows, offsets, strict=True)]
+    return ImageSet(
+        spec=first.spec,
+        ids=[name for s in sets for name in s.ids],
+        labels=np.concatenate([s.labels for s in sets]),
+        classes=first.classes,
+        sizes=np.concatenate([s.sizes for s in sets]),
+        hashes=np.concatenate([s.hashes for s in sets]),
+        pixels=pixels,
+        rows=np.concatenate(rows),
+    )
