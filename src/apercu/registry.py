@@ -1,7 +1,7 @@
 """The folder is the registry: a file in `encoders/`, `bottlenecks/`, `tasks/`, … is a part with that public name.
 
 Names and one-line summaries are read from the files themselves without importing them, so that a listing costs no
-heavy import.
+heavy import. The first name in a file's `__all__` is its part.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import ast
 import importlib
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from apercu.errors import ApercuError
 
@@ -23,7 +24,7 @@ def names(folder: str) -> list[str]:
 
 
 def load(folder: str, name: str) -> ModuleType:
-    """Import the part `name` of `folder`.
+    """Import the file `name` of `folder`.
 
     Raises:
         ApercuError: there is no such part; the message lists those there are.
@@ -32,6 +33,12 @@ def load(folder: str, name: str) -> ModuleType:
     if name not in known:
         raise ApercuError(f"there is no {name!r} in {folder}; choose one of: {', '.join(known)}")
     return importlib.import_module(f"apercu.{folder.replace('/', '.')}.{name}")
+
+
+def part(folder: str, name: str) -> Any:  # noqa: ANN401 - each folder has its own kind of part
+    """The part that the file `name` of `folder` defines."""
+    module = load(folder, name)
+    return getattr(module, module.__all__[0])
 
 
 def docstring(folder: str, name: str) -> str:

@@ -69,8 +69,8 @@ class Code:
 
 @dataclass(frozen=True)
 class Output:
-    """What a model says of a batch: its code, the pixel distribution, and the heads' answers, (B, …) each."""
+    """What a model says of a batch: its code, the pixel distribution if it was decoded, the heads' answers (B, …)."""
 
     code: Code
-    pixels: PixelDistribution
+    pixels: PixelDistribution | None = None
     heads: dict[str, Tensor] = field(default_factory=dict)

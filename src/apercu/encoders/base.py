@@ -1,0 +1,41 @@
+"""The contract of an encoder: pixels to N tokens of F features, on a grid."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+Grid = tuple[int, int]
+
+
+class Encoder(nn.Module, ABC):
+    """(B, C, H, W) → (B, N, F) with its grid (h, w), h·w = N.
+
+    `stride`: height and width must be multiples of it (the model pads); `features`: F; `vector`: N is always 1.
+    """
+
+    stride: int = 1
+    features: int
+    vector: bool = False
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> tuple[Tensor, Grid]:
+        """(B, C, H, W) in [0, 1] → (B, N, F), (h, w)."""
+
+
+class ToVector(Encoder):
+    """One token from a map: flatten the map of `encoder`, then one dense layer of `features`; images of one size."""
+
+    vector = True
+
+    def __init__(self, encoder: Encoder, grid: Grid, features: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.stride, self.features = encoder.stride, features
+        self.dense = nn.Linear(grid[0] * grid[1] * encoder.features, features)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Grid]:
+        """(B, C, H, W) → (B, 1, F), (1, 1)."""
+        tokens, _ = self.encoder(x)
+        return self.dense(tokens.flatten(1)).relu().unsqueeze(1), (1, 1)

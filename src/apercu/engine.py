@@ -1,0 +1,76 @@
+"""The machine under training: device, precision and processes, from Lightning Fabric."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import torch
+from torch import nn
+
+from apercu.errors import ApercuError
+from apercu.model import Autoencoder
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+Precision = Literal["auto", "32", "bf16", "16"]
+PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+
+
+def fast_bf16(device: str) -> bool:
+    """Whether this device multiplies in bfloat16 faster than in float32."""
+    if device == "cuda":
+        return torch.cuda.get_device_capability() >= (8, 0)
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return device == "cpu" and bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def choose_device(device: str = "auto") -> str:
+    """The device that "auto" means here: "cuda", "mps" or "cpu".
+
+    Raises:
+        ApercuError: the device asked for is not there.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device == "auto":
+        return next(name for name, is_there in there.items() if is_there)
+    if not there.get(device, False):
+        names = ", ".join(name for name, is_there in there.items() if is_there)
+        raise ApercuError(f"there is no device {device!r} here; choose auto or one of: {names}")
+    return device
+
+
+def choose_precision(precision: str, device: str, model: Autoencoder) -> str:
+    """The precision in Fabric's words.
+
+    "auto" is bfloat16 where the device is fast in it and the model is convolutional, else float32: small dense networks
+    lose more to conversions than they win, and second derivatives want full precision.
+    """
+    if precision == "auto":
+        convolutional = any(isinstance(module, nn.Conv2d) for module in model.modules())
+        fits = convolutional and not model.bottleneck.differentiates_input
+        return PRECISIONS["bf16" if fits and fast_bf16(device) else "32"]
+    if precision not in PRECISIONS:
+        raise ApercuError(f"there is no precision {precision!r}; choose one of: auto, {', '.join(PRECISIONS)}")
+    return PRECISIONS[precision]
+
+
+def make_fabric(device: str, precision: str) -> Fabric:
+    """A launched Fabric; under `torchrun` it joins the processes that torchrun started."""
+    from lightning_fabric import Fabric  # a second of import that only training needs
+
+    world = int(os.environ.get("WORLD_SIZE", 1))
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # hints about hardware that is not asked for
+        fabric = Fabric(
+            accelerator=device,
+            precision=cast("Any", precision),
+            devices=local,
+            num_nodes=world // local,
+            strategy="ddp" if world > 1 else "auto",
+        )
+        fabric.launch()
+    return fabric

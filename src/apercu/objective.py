@@ -1,0 +1,85 @@
+"""The objective is data: named terms with weights, each priced per image in nats.
+
+    total(x, y) = Σ_k w_k · price_k(x, y),  price_k: (B,)
+
+The same prices train, are logged, and score images: there is no second formula. The articles'
+L = L_ELBO + λ·L_CE is `Objective({"pixels": Term(pixels), "kl": Term(cost("kl"), beta), "label": Term(label, lam)})`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from apercu.types import Batch, Output
+
+Price = Callable[[Output, Batch], Tensor]
+
+
+@dataclass(frozen=True)
+class Term:
+    """A price and its weight; over the first `warmup` share of training the weight rises linearly from 0."""
+
+    price: Price
+    weight: float = 1.0
+    warmup: float = 0.0
+
+    def weight_at(self, progress: float) -> float:
+        """The weight when a share `progress` in [0, 1] of training is done."""
+        return self.weight if progress >= self.warmup else self.weight * progress / self.warmup
+
+
+class Objective:
+    """Named terms and their weighted sum."""
+
+    def __init__(self, terms: Mapping[str, Term]) -> None:
+        self.terms = dict(terms)
+
+    def prices(self, output: Output, batch: Batch) -> dict[str, Tensor]:
+        """Every term before its weight, each (B,)."""
+        return {name: term.price(output, batch) for name, term in self.terms.items()}
+
+    def total(self, prices: Mapping[str, Tensor], progress: float = 1.0) -> Tensor:
+        """Σ_k w_k · price_k, (B,)."""
+        weighted = [self.terms[name].weight_at(progress) * price for name, price in prices.items()]
+        return torch.stack(weighted).sum(0)
+
+    def unlabelled(self, prices: Mapping[str, Tensor]) -> Tensor:
+        """The same sum without what needs a label: how unexpected an image is, (B,)."""
+        return self.total({name: price for name, price in prices.items() if self.terms[name].price is not label})
+
+    @property
+    def reads_pixels(self) -> bool:
+        """Whether a price needs the decoder."""
+        return any(term.price is pixels for term in self.terms.values())
+
+    def __repr__(self) -> str:
+        parts = [f"{term.weight:g}·{name}" for name, term in self.terms.items()]
+        return f"Objective({' + '.join(parts)})"
+
+
+def pixels(output: Output, batch: Batch) -> Tensor:
+    """−ln p(x | z), (B,)."""
+    if output.pixels is None:
+        raise TypeError("the pixels were not decoded")
+    return output.pixels.nll(batch.x)
+
+
+def cost(name: str) -> Price:
+    """What the bottleneck charges under `name`, (B,)."""
+
+    def price(output: Output, batch: Batch) -> Tensor:
+        return output.code.costs[name]
+
+    return price
+
+
+def label(output: Output, batch: Batch) -> Tensor:
+    """−ln p(y | z) where the label is known and nothing where it is not, (B,)."""
+    known = batch.y >= 0
+    price = F.cross_entropy(output.heads["label"], batch.y.clamp_min(0), reduction="none")
+    return torch.where(known, price, torch.zeros_like(price))

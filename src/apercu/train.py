@@ -1,0 +1,331 @@
+"""Training is a generator: one loop that yields its progress after every step.
+
+Whoever drives it draws a bar, streams it or stops it. Everything random in step t comes from the seed and t alone, so
+a run that was killed and resumed ends with the same weights, bit for bit, as one that was not.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from apercu.checkpoint import NAME, load_checkpoint, save_checkpoint
+from apercu.data.batches import Batches
+from apercu.data.images import ImageSet
+from apercu.engine import choose_device, choose_precision, make_fabric
+from apercu.errors import ApercuError, TrainingError
+from apercu.model import Autoencoder
+from apercu.tracking import Row, Tracker
+from apercu.types import Batch
+from apercu.validate import sample_of, validate
+
+
+@dataclass(frozen=True)
+class Training:
+    """How to train.
+
+    `epochs` passes over the images, or as many as fit into `minutes`; `batch`: images in a step, computed in
+    `accumulate` parts; `learning_rate`: its peak, reached after a short rise and followed by half a cosine down to 0;
+    `clip`: largest norm of the gradient of the price per pixel; `ema`: decay of the averaged weights, which are the
+    ones that are kept; `patience`: validations without improvement before stopping, 0 for never; `labelled_share`: of
+    every batch, where only some images are labelled; `checkpoint_seconds`: time between two checkpoints.
+    """
+
+    epochs: int = 30
+    minutes: float | None = None
+    batch: int = 128
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-4
+    clip: float = 1.0
+    ema: float = 0.999
+    patience: int = 0
+    labelled_share: float = 0.25
+    accumulate: int = 1
+    validations: int = 40
+    checkpoint_seconds: float = 20.0
+    seed: int = 0
+    device: str = "auto"
+    precision: str = "auto"
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch", "accumulate", "validations"):
+            if getattr(self, name) < 1:
+                raise ApercuError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("minutes", "learning_rate", "clip"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ApercuError(f"{name} must be a positive number, not {value}")
+
+
+@dataclass
+class State:
+    """Where a run stands; saved with every checkpoint."""
+
+    step: int = 0
+    steps: int | None = None
+    seconds: float = 0.0
+    history: list[Row] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    sums: dict[str, float] = field(default_factory=dict)
+    summed: int = 0
+    best: float = math.inf
+    waited: int = 0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One step done: `prices` are means over the batch in nats; `row` is there after a validation."""
+
+    step: int
+    steps: int | None
+    epoch: int
+    seconds: float
+    prices: dict[str, float]
+    images_per_second: float
+    row: Row | None
+    history: list[Row]
+    warnings: list[str]
+
+
+class Pricing(nn.Module):
+    """Tensors in, prices out: what is compiled, and what processes share."""
+
+    def __init__(self, model: Autoencoder) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor, y: Tensor, index: Tensor) -> dict[str, Tensor]:
+        """(B, C, H, W), (B,), (B,) → every term of the objective, (B,)."""
+        return self.model.price(Batch(x, y, index))[0]
+
+
+def train(
+    model: Autoencoder,
+    images: ImageSet,
+    validation: ImageSet,
+    settings: Training,
+    folder: Path | None = None,
+    resume: bool = False,
+) -> Iterator[Progress]:
+    """Train `model` in place; when the generator ends, it holds the averaged weights of the best validation.
+
+    Raises:
+        TrainingError: a price that is not finite, naming the term and the images; the last checkpoint stays.
+    """
+    if len(images) == 0:
+        raise TrainingError("there are no images to train on; check the folder, and that not all of them are in test")
+    run = _Run(model, images, validation, settings, folder)
+    if resume:
+        run.load()
+    run.begin()
+    while not run.finished:
+        epoch, skipped = divmod(run.state.step, run.per_epoch)
+        for batch in run.batches.epoch(epoch, skipped, run.device):
+            yield run.step(batch, epoch)
+            if run.finished:
+                break
+    run.end()
+
+
+class _Run:
+    """The parts of one training run; `state` and the tensors of `modules` are all that a checkpoint needs."""
+
+    def __init__(
+        self, model: Autoencoder, images: ImageSet, validation: ImageSet, settings: Training, folder: Path | None
+    ) -> None:
+        self.model, self.images, self.settings, self.folder = model, images, settings, folder
+        self.validation = sample_of(validation if len(validation) else images)
+        self.device = choose_device(settings.device)
+        self.fabric = make_fabric(self.device, choose_precision(settings.precision, self.device, model))
+        model.to(self.fabric.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = AveragedModel(model, multi_avg_fn=_averaging(settings.ema), use_buffers=True)
+        self.best = copy.deepcopy(model)
+        self.modules: dict[str, nn.Module] = {"model": model, "average": self.average, "best": self.best}
+        learnt = [p for p in model.parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for p in learnt if p.ndim > 1], "weight_decay": settings.weight_decay},
+            {"params": [p for p in learnt if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, fused=self.device != "mps")
+        pricing = Pricing(model)
+        if settings.compile:
+            pricing.compile()
+        self.pricing, self.wrapped_optimizer = self.fabric.setup(pricing, self.optimizer)
+        size, rank, processes = min(settings.batch, len(images)), self.fabric.global_rank, self.fabric.world_size
+        self.batches = Batches(images, size, settings.seed, settings.labelled_share, rank, processes)
+        self.per_epoch = len(self.batches)
+        self.state = State(steps=None if settings.minutes else settings.epochs * self.per_epoch)
+
+    def load(self) -> None:
+        """Go on from the checkpoint in the folder."""
+        if self.folder is None:
+            raise TrainingError("a run without a folder cannot be resumed; name the model's folder")
+        self.state = State(**load_checkpoint(self.folder / NAME, self.modules, self.optimizer))
+
+    def save(self) -> None:
+        """Write a checkpoint, whole or not at all."""
+        if self.folder is not None and self.fabric.is_global_zero:
+            save_checkpoint(self.folder / NAME, self.modules, self.optimizer, dataclasses.asdict(self.state))
+        self.saved = time.monotonic()
+
+    def begin(self) -> None:
+        """Start the clocks."""
+        self.tracker = Tracker(self.folder if self.fabric.is_global_zero else None, self.state.step)
+        self.saved = time.monotonic()
+        self.started = self.saved - self.state.seconds
+        self.clocked: tuple[int, float] | None = None
+
+    @property
+    def finished(self) -> bool:
+        """All steps are done, the time is up, or validation stopped improving."""
+        state, settings = self.state, self.settings
+        late = settings.minutes is not None and state.seconds >= 60 * settings.minutes
+        tired = settings.patience > 0 and state.waited >= settings.patience
+        return late or tired or (state.steps is not None and state.step >= state.steps)
+
+    def step(self, batch: Batch, epoch: int) -> Progress:
+        """One step of the optimiser, and a validation where one is due."""
+        state, settings = self.state, self.settings
+        begun = time.monotonic()
+        self.model.train()
+        torch.manual_seed((settings.seed * 1_000_003 + state.step) * 1009 + self.fabric.global_rank)
+        progress = state.step / state.steps if state.steps else 0.0
+        for group in self.optimizer.param_groups:
+            group["lr"] = settings.learning_rate * _schedule(state.step, state.steps)
+        prices = self._descend(batch, progress)
+        self.average.update_parameters(self.model)
+        state.step += 1
+        state.summed += 1
+        for name, price in prices.items():
+            state.sums[name] = state.sums.get(name, 0.0) + price
+        state.seconds = time.monotonic() - self.started
+        self._plan()
+        row = self._validate(epoch) if self._due() else None
+        if time.monotonic() - self.saved > settings.checkpoint_seconds:
+            self.save()
+        speed = len(batch.y) * self.fabric.world_size / max(time.monotonic() - begun, 1e-9)
+        return Progress(
+            state.step, state.steps, epoch, state.seconds, prices, speed, row, state.history, state.warnings
+        )
+
+    def _descend(self, batch: Batch, progress: float) -> dict[str, float]:
+        """Gradients of the mean price per pixel, in `accumulate` parts, clipped; then the optimiser's step."""
+        parts = min(self.settings.accumulate, len(batch.y))
+        means: dict[str, Tensor] = {}
+        chunks = zip(batch.x.chunk(parts), batch.y.chunk(parts), batch.index.chunk(parts), strict=True)
+        for number, (x, y, index) in enumerate(chunks, start=1):
+            with self.fabric.no_backward_sync(self.pricing, enabled=number < parts):
+                prices: dict[str, Tensor] = self.pricing(x, y, index)
+                share = len(y) / len(batch.y)
+                total = self.model.objective.total(prices, progress)
+                if not torch.isfinite(total).all():
+                    raise self._not_finite(prices, index)
+                self.fabric.backward(share * total.mean() / x[0].numel())
+            for name, price in prices.items():
+                means[name] = means.get(name, torch.zeros(())) + share * price.detach().mean().cpu()
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
+        if not torch.isfinite(norm):
+            raise TrainingError(self._stopped("the gradient", batch.index))
+        self.wrapped_optimizer.step()
+        self.optimizer.zero_grad()
+        return {name: float(mean) for name, mean in means.items()}
+
+    def _not_finite(self, prices: dict[str, Tensor], index: Tensor) -> TrainingError:
+        name = next((name for name, price in prices.items() if not torch.isfinite(price).all()), "total")
+        bad = ~torch.isfinite(prices[name]) if name in prices else torch.ones_like(index, dtype=torch.bool)
+        return TrainingError(self._stopped(f"the term {name!r}", index[bad]))
+
+    def _stopped(self, what: str, index: Tensor) -> str:
+        named = ", ".join(self.images.ids[int(i)] for i in index[:5])
+        more = f" and {len(index) - 5} more" if len(index) > 5 else ""
+        kept = " The last checkpoint is kept." if self.folder is not None else ""
+        return (
+            f"{what} stopped being finite at step {self.state.step} for {named}{more}; "
+            f"look at these images, lower the learning rate, or train with precision 32.{kept}"
+        )
+
+    def _plan(self) -> None:
+        """With a budget of minutes: once the speed is known, fix the number of steps that fit."""
+        state, minutes = self.state, self.settings.minutes
+        if minutes is None or state.steps is not None:
+            return
+        if self.clocked is None or state.step <= 3:  # the first steps allocate and compile
+            self.clocked = (state.step, state.seconds)
+            return
+        steps, seconds = state.step - self.clocked[0], state.seconds - self.clocked[1]
+        if seconds >= min(20.0, 0.05 * 60 * minutes):
+            left = 0.92 * 60 * minutes - state.seconds
+            state.steps = state.step + max(1, int(left * steps / seconds))
+            self.save()
+
+    def _due(self) -> bool:
+        """After whole epochs, at most about `validations` times, and at the end."""
+        state = self.state
+        if self.finished:
+            return True
+        every = max(1, (state.steps or 0) // self.settings.validations // self.per_epoch) * self.per_epoch
+        return state.step % every == 0
+
+    def _validate(self, epoch: int) -> Row:
+        """Validate the averaged weights, keep them if they are the best so far, and write the history."""
+        state = self.state
+        model = self.average.module
+        result = validate(model, self.validation, self.settings.batch, self.device, self.fabric.autocast())
+        row: Row = {"step": state.step, "epoch": epoch + 1, "seconds": round(state.seconds, 2)}
+        row |= {f"train_{name}": value / state.summed for name, value in state.sums.items()}
+        row |= {f"val_{name}": value for name, value in result.prices.items()}
+        if result.accuracy is not None:
+            row["val_accuracy"] = result.accuracy
+        if result.health is not None:
+            row |= result.health.measures
+            state.warnings = result.health.warnings
+        row["learning_rate"] = self.optimizer.param_groups[0]["lr"]
+        state.sums, state.summed = {}, 0
+        improved = result.score <= state.best
+        state.waited = 0 if improved else state.waited + 1
+        if improved:
+            state.best = result.score
+            self.best.load_state_dict(model.state_dict())
+        state.history.append(row)
+        self.tracker.write(state.history)
+        return row
+
+    def end(self) -> None:
+        """Keep the best weights, and the checkpoint that says that the run is over."""
+        self.save()
+        self.model.load_state_dict(self.best.state_dict())
+        self.model.cpu().eval()
+        self.tracker.close()
+
+
+def _schedule(step: int, steps: int | None) -> float:
+    """Linear rise over 100 steps or a tenth of the run, then half a cosine to 0."""
+    rise = 100 if steps is None else max(1, min(100, steps // 10))
+    if step < rise or steps is None:
+        return min(1.0, (step + 1) / rise)
+    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
+
+
+def _averaging(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor | int], None]:
+    """θ̄ ← d·θ̄ + (1 − d)·θ with d = min(decay, (1 + n) / (10 + n)), so that a short run forgets its start."""
+
+    @torch.no_grad()
+    def update(averages: list[Tensor], values: list[Tensor], count: Tensor | int) -> None:
+        now = min(decay, (1 + int(count)) / (10 + int(count)))
+        for average, value in zip(averages, values, strict=True):
+            if average.is_floating_point():
+                average.lerp_(value, 1 - now)
+            else:
+                average.copy_(value)
+
+    return update
