@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import zlib
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 # Formats that are images and nothing else: EPS and its kin run programs.
 FORMATS = (
-    "PNG", "JPEG", "MPO", "WEBP", "TIFF", "GIF", "BMP", "DIB", "AVIF", "JPEG2000", "PPM", "TGA", "ICO", "ICNS",
+    "PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP", "DIB", "AVIF", "JPEG2000", "PPM", "TGA", "ICO", "ICNS",
     "PCX", "SGI", "QOI", "DDS",
 )  # fmt: skip
 EXTENSIONS = frozenset({
@@ -30,7 +31,8 @@ EXTENSIONS = frozenset({
     ".avif", ".jp2", ".j2k", ".jpx", ".jpf", ".pbm", ".pgm", ".ppm", ".pnm", ".tga", ".ico", ".icns", ".pcx", ".sgi",
     ".qoi", ".dds", ".heic", ".heif",
 })  # fmt: skip
-PIXEL_LIMIT = 178_956_970  # the same as Pillow's own
+PIXEL_LIMIT = 178_956_970  # as Pillow has it
+PNG = b"\x89PNG\r\n\x1a\n"
 DEFLATE_LIMIT = 1100  # one byte of deflate cannot become more
 
 
@@ -70,14 +72,17 @@ def decode(data: bytes) -> Decoded:
     if not data:
         raise ApercuError("the file is empty")
     try:
-        return _decode(data)
+        decoded = _decode(data)
     except ApercuError:
         raise
     except MemoryError:
         raise ApercuError("there is not enough memory to decode it") from None
     except Exception as error:  # decoders raise anything at all on damaged bytes
-        text = " ".join(str(error).split()) or type(error).__name__
-        raise ApercuError(f"damaged: {text[:200]}") from error
+        text = " ".join(str(error).split())[:200]
+        raise ApercuError(f"damaged: {text}" if " " in text else "damaged: it cannot be decoded") from error
+    if decoded.pixels.ndim != 3 or decoded.pixels.size == 0:
+        raise ApercuError("damaged: it holds no pixels")
+    return decoded
 
 
 def _decode(data: bytes) -> Decoded:
@@ -85,11 +90,13 @@ def _decode(data: bytes) -> Decoded:
         from apercu.data.decode_tiff import decode_tiff
 
         return decode_tiff(data)
+    if data.startswith(PNG):
+        _verify_png(data)
     if data[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypheim"):
         raise ApercuError("HEIC is not supported: save it as JPEG or PNG")
     with open_pillow(data) as image:
         orientation = int(image.getexif().get(0x0112, 1) or 1)
-        if image.format == "PNG" and _png_depth(data, image) == 16:
+        if image.format == "PNG" and data[24] == 16:
             decoded = _decode_wide(data, "png_decode")
         elif image.format == "JPEG2000" and _jp2_is_wide(data):
             decoded = _decode_wide(data, "jpeg2k_decode")
@@ -113,7 +120,7 @@ def open_pillow(data: bytes) -> Image.Image:
     except UnidentifiedImageError:
         raise ApercuError("not an image of a known format") from None
     except Image.DecompressionBombError:
-        raise ApercuError("its header claims an absurd size, more than 178 million pixels") from None
+        raise ApercuError(f"its header claims an absurd size, more than {PIXEL_LIMIT} pixels") from None
     check_claim(*image.size)
     return image
 
@@ -128,12 +135,25 @@ def check_claim(width: int, height: int) -> None:
         raise ApercuError(f"its header claims an absurd size, {height}×{width} pixels")
 
 
-def _png_depth(data: bytes, image: Image.Image) -> int:
-    depth, kind = data[24], data[25]
-    channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(kind, 4)
-    if image.width * image.height * channels * depth // 8 > DEFLATE_LIMIT * len(data):
-        raise ApercuError(f"its header claims {image.height}×{image.width} pixels, more than its bytes can hold")
-    return depth
+def _verify_png(data: bytes) -> None:
+    """Check what Pillow does not: the sums of the pixels' chunks, and that so few bytes can hold so many pixels."""
+    at = len(PNG)
+    while at + 12 <= len(data):
+        length, name = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+        end = at + 8 + length
+        # A lower-case name is of a chunk that can be missed.
+        if name[:1].isupper() and zlib.crc32(data[at + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
+            raise ApercuError("damaged or truncated: a checksum is wrong")
+        if name == b"IHDR":
+            width, height = (int.from_bytes(data[at + k : at + k + 4], "big") for k in (8, 12))
+            check_claim(width, height)
+            bits = data[at + 16] * {2: 3, 4: 2, 6: 4}.get(data[at + 17], 1)
+            if width * height * bits // 8 > DEFLATE_LIMIT * len(data):
+                raise ApercuError(f"its header claims {height}×{width} pixels, more than its bytes can hold")
+        if name == b"IEND":
+            return
+        at = end + 4
+    raise ApercuError("truncated: it ends before its last chunk")
 
 
 def _jp2_is_wide(data: bytes) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,9 @@ from apercu.errors import ApercuError
 
 if TYPE_CHECKING:
     from tifffile import TiffPage
+
+# Without a handler, Python would print what it logs of damaged files, which are named all the same.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 MINISWHITE, MINISBLACK, RGB, PALETTE, SEPARATED = 0, 1, 2, 3, 5
 
@@ -34,7 +38,7 @@ def decode_tiff(data: bytes) -> Decoded:
             raise ApercuError("truncated: its pixels go on beyond the end of the file")
         remarks = ("only the first of several frames was read",) if len(file.pages) > 1 else ()
         photometric = int(page.photometric)
-        if page.bitspersample <= 8 and (photometric > PALETTE or photometric == PALETTE or page.bitspersample < 8):
+        if page.bitspersample <= 8 and (photometric >= PALETTE or page.bitspersample < 8):
             # Palettes, CMYK, YCbCr, Lab and bilevel: Pillow shows these as a person sees them, turned upright.
             with open_pillow(data) as image:
                 shown = from_pillow(image)
@@ -53,7 +57,8 @@ def _show(page: TiffPage) -> Decoded:
     bits = page.bitspersample
     remarks: tuple[str, ...] = ()
     if planes.dtype == np.uint16 and 8 < bits < 16:
-        planes = (planes << np.uint16(16 - bits)) | (planes >> np.uint16(2 * bits - 16))
+        white = np.uint32(2**bits - 1)
+        planes = ((planes * np.uint32(65535) + white // np.uint32(2)) // white).astype(np.uint16)
         remarks = (f"{bits} bits were spread over 16",)
     if int(page.photometric) == MINISWHITE and planes.dtype.kind == "u":
         planes = np.iinfo(planes.dtype).max - planes

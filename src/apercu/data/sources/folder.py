@@ -38,7 +38,7 @@ def open(images: object) -> Found:
         raise ApercuError(
             f"there is no image in {str(root)!r}{reason}: name a folder that holds PNG, JPEG or TIFF files"
         )
-    notes = [f"{others} files that are not images were left out"] if others else []
+    notes = [f"left out, having no image's extension: {others} files"] if others else []
     splits, folders = _read_layout([PurePosixPath(f).parts[:-1] for f in files])
     names = ["" if f.lower() in UNLABELLED else f for f in folders]
     labels, classes = number_labels(np.array(names, dtype=object))

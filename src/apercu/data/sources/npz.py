@@ -39,7 +39,9 @@ def open(images: object) -> Found:
     found: list[tuple[str, NDArray[Any], object, str]] = []
     try:
         if path.suffix.lower() == ".npy":
-            found.append((path.name, np.load(path, mmap_mode="r", allow_pickle=False), None, ""))
+            found.append((path.name, np.lib.format.open_memmap(path, mode="r"), None, ""))
+        elif not zipfile.is_zipfile(path):
+            raise ValueError("it is not a zip file")
         else:
             with np.load(path, allow_pickle=False) as file:
                 keys = {name.lower(): name for name in file.files}
