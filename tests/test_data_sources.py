@@ -235,6 +235,9 @@ def test_lists_of_pillow_images_paths_and_arrays(tmp_path: Path) -> None:
     assert len(open_images(Image.fromarray(GREY[0, 0])).train) == 1
     assert len(open_images(tmp_path / "0.png").train) == 1
     assert len(set(open_images([tmp_path / "0.png"] * 2).split("all").ids)) == 2
+    (tmp_path / "cut.png").write_bytes((tmp_path / "0.png").read_bytes()[:900])
+    with Image.open(tmp_path / "cut.png") as cut:
+        assert [p.id for p in open_images([GREY[0, 0], cut]).problems] == ["image#1"]
 
 
 def test_integers_are_converted_exactly_and_it_is_said() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import stat
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
@@ -71,8 +73,28 @@ def decode(data: bytes) -> Decoded:
     """
     if not data:
         raise ApercuError("the file is empty")
-    try:
+    with _damage_named():
         decoded = _decode(data)
+    if decoded.pixels.ndim != 3 or decoded.pixels.size == 0:
+        raise ApercuError("damaged: it holds no pixels")
+    return decoded
+
+
+def decode_pillow(image: Image.Image) -> Decoded:
+    """Decode an image that Pillow opened, upright.
+
+    Raises:
+        ApercuError: it is damaged; the message is the reason only.
+    """
+    with _damage_named():
+        orientation = int(image.getexif().get(0x0112, 1) or 1)
+        return upright(from_pillow(image), orientation)
+
+
+@contextmanager
+def _damage_named() -> Iterator[None]:
+    try:
+        yield
     except ApercuError:
         raise
     except MemoryError:
@@ -80,9 +102,6 @@ def decode(data: bytes) -> Decoded:
     except Exception as error:  # decoders raise anything at all on damaged bytes
         text = " ".join(str(error).split())[:200]
         raise ApercuError(f"damaged: {text}" if " " in text else "damaged: it cannot be decoded") from error
-    if decoded.pixels.ndim != 3 or decoded.pixels.size == 0:
-        raise ApercuError("damaged: it holds no pixels")
-    return decoded
 
 
 def _decode(data: bytes) -> Decoded:

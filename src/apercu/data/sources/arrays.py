@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apercu.data.convert import plain
-from apercu.data.decode import Decoded, decode_file, from_pillow, upright
+from apercu.data.decode import Decoded, decode_file, decode_pillow
 from apercu.data.sources.base import Found, Loader, Part, number_labels, unknown
 from apercu.errors import ApercuError
 
@@ -91,7 +91,7 @@ def _load(item: object) -> Decoded:
     if isinstance(item, str | Path):
         return decode_file(Path(item).expanduser())
     if _is_pillow(item):
-        return upright(from_pillow(item), int(item.getexif().get(0x0112, 1) or 1))
+        return decode_pillow(item)
     return Decoded(np.ascontiguousarray(plain(_single(_numpy(item))[0])))
 
 
