@@ -1,1 +1,58 @@
 """Apercu: one compact code for your own images, and every job from that code."""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from apercu.api import Job, Model, fit, load, prepare
+    from apercu.data.open import Images, open_images
+    from apercu.errors import ApercuError, FormatError, TrainingError
+    from apercu.estimators import AutoencoderClassifier, AutoencoderTransformer
+    from apercu.train import Training
+
+__version__ = version("apercu")
+__all__ = [
+    "ApercuError",
+    "AutoencoderClassifier",
+    "AutoencoderTransformer",
+    "FormatError",
+    "Images",
+    "Job",
+    "Model",
+    "Training",
+    "TrainingError",
+    "fit",
+    "load",
+    "open_images",
+    "prepare",
+]
+
+# Imported when first asked for, so that `import apercu` and the command line's help cost no PyTorch.
+_HOME = {
+    "ApercuError": "errors",
+    "AutoencoderClassifier": "estimators",
+    "AutoencoderTransformer": "estimators",
+    "FormatError": "errors",
+    "Images": "data.open",
+    "Job": "api",
+    "Model": "api",
+    "Training": "train",
+    "TrainingError": "errors",
+    "fit": "api",
+    "load": "api",
+    "open_images": "data.open",
+    "prepare": "api",
+}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    if name in _HOME:
+        return getattr(importlib.import_module(f"apercu.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'apercu' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

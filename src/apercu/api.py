@@ -120,8 +120,7 @@ class Model:
         """
         z = torch.as_tensor(np.asarray(codes), dtype=torch.float32)
         height, width = size or (self.recipe.image.height, self.recipe.image.width)
-        stride = 1 if self.network.fixed_size else self.network.encoder.stride
-        grid = (1, 1) if self.network.fixed_size else (-(-height // stride), -(-width // stride))
+        grid = self.network.grid((height, width))
         expected = (grid[0] * grid[1], self.network.bottleneck.dim)
         if z.ndim != 3 or tuple(z.shape[1:]) != expected:
             raise ApercuError(f"codes of this model have shape (B, {expected[0]}, {expected[1]}), not {tuple(z.shape)}")

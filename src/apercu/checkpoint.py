@@ -73,3 +73,7 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]
         index, field = key.split(".", 1)
         entries.setdefault(int(index), {})[field] = value
     optimizer.load_state_dict({"state": entries, "param_groups": optimizer.state_dict()["param_groups"]})
+    for parameter, state in optimizer.state.items():
+        for field, value in state.items():
+            if value.shape == parameter.shape:  # fused kernels want the memory format of the parameter
+                state[field] = torch.empty_like(parameter).copy_(value)

@@ -6,6 +6,8 @@ x ──► encoder ──► bottleneck ──┬──► decoder ──► li
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -42,6 +44,11 @@ class Autoencoder(nn.Module):
         self.heads = nn.ModuleDict({} if label_head is None else {"label": label_head})
         self.fixed_size = encoder.vector
 
+    def grid(self, size: tuple[int, int]) -> Grid:
+        """The grid of the code of an image of this (height, width)."""
+        stride = self.encoder.stride
+        return (1, 1) if self.fixed_size else (-(-size[0] // stride), -(-size[1] // stride))
+
     def encode(self, x: Tensor, noise: bool = False) -> Code:
         """(B, C, H, W) in [0, 1] → Code; sides that the encoder cannot halve are padded by repeating the edge."""
         stride = self.encoder.stride
@@ -64,15 +71,19 @@ class Autoencoder(nn.Module):
         """
         noise = self.training if noise is None else noise
         x = batch.x
-        if self.bottleneck.differentiates_input:
-            x = x.detach().requires_grad_()
-        with torch.set_grad_enabled(torch.is_grad_enabled() or self.bottleneck.differentiates_input):
+        recording = torch.is_grad_enabled()
+        with torch.set_grad_enabled(recording or x.requires_grad):
             code = self.encode(x, noise)
+        if x.requires_grad and not recording:
+            costs = {name: price.detach() for name, price in code.costs.items()}
+            code = dataclasses.replace(code, z=code.z.detach(), mean=code.mean.detach(), costs=costs)
         pixels = self.decode(code.z, code.grid, (x.shape[2], x.shape[3])) if decode else None
         return Output(code, pixels, {name: head(code) for name, head in self.heads.items()})
 
     def price(self, batch: Batch, noise: bool | None = None) -> tuple[dict[str, Tensor], Output]:
         """Every term of the objective, each (B,) in nats, with the output they were read from."""
+        if self.bottleneck.differentiates_input:
+            batch = dataclasses.replace(batch, x=batch.x.detach().requires_grad_())
         output = self(batch, noise, decode=self.objective.reads_pixels)
         return self.objective.prices(output, batch), output
 

@@ -58,7 +58,8 @@ def spread_health(mean: Tensor) -> Health:
     warnings = []
     if variance.max() < 1e-8:
         warnings.append(
-            "the code has collapsed: every image gets the same code. Lower the learning rate, or weaken the penalty on the code."
+            "the code has collapsed: every image gets the same code. "
+            "Lower the learning rate, or weaken the penalty on the code."
         )
     return Health(
         {"active_units": float(active), "units": float(mean.shape[-1])},

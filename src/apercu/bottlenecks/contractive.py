@@ -1,6 +1,6 @@
 """Contractive bottleneck: a code that moves little when the pixels move.
 
-    cost = ‖∂z/∂x‖²_F,  z = s(W·f + b)
+    cost = ‖∂z/∂x‖²_F,  z = tanh(W·f + b)
 
 Rifai et al., "Contractive auto-encoders: explicit invariance during feature extraction" (2011). Exact, one backward
 pass per code dimension in one batched call, up to `EXACT` numbers in the code; beyond that Hutchinson's estimate
@@ -22,7 +22,7 @@ EXACT = 32
 
 
 class Contractive(Bottleneck):
-    """z = s(W·f + b) at the cost ‖∂z/∂x‖²_F; `probes`: random directions of the estimate."""
+    """z = tanh(W·f + b) at the cost ‖∂z/∂x‖²_F; `probes`: random directions of the estimate."""
 
     differentiates_input = True
 
@@ -32,11 +32,11 @@ class Contractive(Bottleneck):
         self.to_code = nn.Linear(features, dim)
 
     def forward(self, features: Tensor, grid: Grid, x: Tensor, noise: bool) -> Code:
-        """(B, N, F) → Code with z (B, N, D) in (0, 1) and costs["contraction"] (B,).
+        """(B, N, F) → Code with z (B, N, D) in (−1, 1) and costs["contraction"] (B,).
 
         The cost is left out where `x` records no gradient, as when only the code is asked for.
         """
-        z = self.to_code(features).float().sigmoid()
+        z = self.to_code(features).float().tanh()
         costs = {"contraction": self._penalty(z, x, noise)} if x.requires_grad else {}
         return Code(z, grid, mean=z, costs=costs)
 
@@ -54,6 +54,7 @@ class Contractive(Bottleneck):
         squares = per_image(rows.transpose(0, 1).float().square())
         return squares if size <= EXACT else squares / self.probes
 
+    @torch.no_grad()
     def health(self, code: Code) -> Health:
         """Active units by variance."""
         return spread_health(code.mean)

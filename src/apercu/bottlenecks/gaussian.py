@@ -48,6 +48,7 @@ class Gaussian(Bottleneck):
             kl = kl.clamp_min(self.free_bits)
         return Code(z, grid, mean=mean, costs={"kl": per_image(kl)}, scale=scale)
 
+    @torch.no_grad()
     def health(self, code: Code) -> Health:
         """Mean KL of every dimension; a unit is active where the variance of μ over images exceeds 0.01.
 

@@ -5,6 +5,7 @@ z = W·f + b
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from apercu.bottlenecks.base import Bottleneck, Grid, Health, spread_health
@@ -26,6 +27,7 @@ class Identity(Bottleneck):
         z = self.to_code(features).float()
         return Code(z, grid, mean=z)
 
+    @torch.no_grad()
     def health(self, code: Code) -> Health:
         """Active units by variance."""
         return spread_health(code.mean)

@@ -128,6 +128,7 @@ class VQ(Bottleneck):
         self.usage[which] = usage
         self.total[which] = vectors * usage
 
+    @torch.no_grad()
     def health(self, code: Code) -> Health:
         """Perplexity e^H of the choice of codes, and the share of codes in use."""
         symbols = code.symbols

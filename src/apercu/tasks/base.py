@@ -21,12 +21,16 @@ class Task(ABC):
     def __init__(self, model: Model) -> None:
         self.model = model
 
-    def fit(self, images: ImageSet) -> None:
+    needs_images: bool = True
+    """Whether the call reads images."""
+
+    def fit(self, images: ImageSet) -> Result:
         """Learn what the task needs beyond the model, and keep it in the model's folder; most need nothing."""
+        return {}
 
     @abstractmethod
-    def __call__(self, images: ImageSet, out: Path | None = None) -> Result:
-        """Do the job for these images; files go into `out`. The result can be written as JSON."""
+    def __call__(self, images: ImageSet | None, out: Path | None = None) -> Result:
+        """Do the job for these images; files go into the folder `out`. The result can be written as JSON."""
 
     @abstractmethod
     def evaluate(self, images: ImageSet) -> Result:

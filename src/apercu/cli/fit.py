@@ -1,0 +1,197 @@
+"""`apercu fit`: open, train, and keep the model."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from apercu import registry
+from apercu.cli.describe import recipe_in_words
+from apercu.cli.follow import counting, follow
+from apercu.cli.options import Channels, Device, Fit, FitName, Images, Json, Settings, Size
+from apercu.cli.output import SHOWN, Stopped, note, plain, show
+from apercu.errors import ApercuError
+from apercu.settings import parse_settings
+
+if TYPE_CHECKING:
+    from apercu.api import Job, Model
+    from apercu.data.open import Images as Opened
+    from apercu.train import Training
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How the images are opened, and how the model will open others."""
+
+    size: str | None
+    fit: FitName
+    channels: int | None
+    strict: bool
+
+
+def fit(
+    images: Images,
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="MODEL", help="The folder that the model is written to.")],
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            "--preset", metavar="NAME", help="See apercu presets; vae_cnn, or vae where there are no classes."
+        ),
+    ] = None,
+    setting: Settings = None,
+    labels: Annotated[
+        str | None,
+        typer.Option("--labels", metavar="N|CSV", help="Keep so many labels, evenly drawn, or those of a CSV file."),
+    ] = None,
+    epochs: Annotated[int, typer.Option("--epochs", metavar="N", help="Passes over the images.")] = 30,
+    minutes: Annotated[
+        float | None, typer.Option("--minutes", metavar="M", help="As many passes as fit, instead of --epochs.")
+    ] = None,
+    batch: Annotated[int, typer.Option("--batch", metavar="N", help="Images in one step.")] = 128,
+    accumulate: Annotated[
+        int, typer.Option("--accumulate", metavar="N", help="Compute a step in so many parts, to need less memory.")
+    ] = 1,
+    learning_rate: Annotated[float, typer.Option("--learning-rate", metavar="X", help="Its peak.")] = 2e-3,
+    patience: Annotated[
+        int, typer.Option("--patience", metavar="N", help="Stop after N validations without improvement; 0: never.")
+    ] = 0,
+    size: Size = None,
+    fit: Fit = None,
+    channels: Channels = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first file that cannot be read.")] = False,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="What everything random comes from.")] = 0,
+    device: Device = "auto",
+    precision: Annotated[str, typer.Option("--precision", metavar="NAME", help="auto, 32, bf16 or 16.")] = "auto",
+    compile: Annotated[
+        bool, typer.Option("--compile", help="Compile the model: slower to start, then faster.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run that was stopped in MODEL, with its own options.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the model that MODEL holds.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Learn a model from images, most of which may be unlabelled; sub-folders are classes.
+
+    Ctrl-C stops it and --resume goes on, as if it had never stopped.
+
+    Example: apercu fit photos -o model --labels 100 -s dim=64 --minutes 10
+    """
+    note(f"opening {images}")
+    from apercu.api import prepare
+    from apercu.train import Training
+
+    training = Training(
+        epochs=epochs,
+        minutes=minutes,
+        batch=batch,
+        accumulate=accumulate,
+        learning_rate=learning_rate,
+        patience=patience,
+        seed=seed,
+        device=device,
+        precision=precision,
+        compile=compile,
+    )
+    if resume:
+        job = prepare(images, out=out, resume=True)
+    else:
+        opening = Opening(size, fit or "error", channels, strict)
+        job = _prepare(images, out, preset, setting or [], labels, opening, training, overwrite)
+    _tell(job)
+    try:
+        follow(job.run())
+        model = job.finish()
+    except KeyboardInterrupt:
+        again = shlex.join(["apercu", "fit", images, "-o", str(out), "--resume"])
+        raise Stopped(f"stopped; go on with: {again}") from None
+    _learn_to_classify(model, job.data)
+    words = recipe_in_words(model.recipe)
+    show({"model": str(out), **asdict(model.recipe)}, f"{words}\nthe model is in {out}", as_json)
+
+
+def _prepare(
+    images: str,
+    out: Path,
+    preset: str | None,
+    pairs: list[str],
+    labels: str | None,
+    opening: Opening,
+    training: Training,
+    overwrite: bool,
+) -> Job:
+    """The run that these options ask for; without a preset, the images decide it."""
+    from apercu.api import prepare
+    from apercu.data.open import open_images
+
+    settings = _settings(preset or "vae_cnn", pairs)  # a misspelt setting is better found before the images are read
+    with counting("opening") as progress:
+        opened = open_images(
+            images,
+            size=opening.size,
+            fit=opening.fit,
+            channels=opening.channels,
+            strict=opening.strict,
+            progress=progress,
+        )
+    if preset is None and labels is None and len(_labelled_classes(opened)) < 2:
+        note("these images have no classes to learn, so the preset is vae and not vae_cnn")
+        preset, settings = "vae", _settings("vae", pairs)
+    job = prepare(
+        opened,
+        preset=preset or "vae_cnn",
+        labels=labels,
+        out=out,
+        settings=settings,
+        training=training,
+        overwrite=overwrite,
+    )
+    job.recipe.data["request"] |= asdict(opening)  # what `prepare` cannot know of images that were open already
+    return job
+
+
+def _settings(preset: str, pairs: list[str]) -> dict[str, Any]:
+    from apercu.presets import PRESETS
+
+    if preset not in PRESETS:
+        raise ApercuError(f"there is no preset {preset!r}; choose one of: {', '.join(PRESETS)}")
+    return parse_settings(pairs, PRESETS[preset])
+
+
+def _labelled_classes(images: Opened) -> set[int]:
+    return set(images.train.labels.tolist()) - {-1}
+
+
+def _tell(job: Job) -> None:
+    """Say what was opened: counts, decisions, and which files were skipped."""
+    about = job.recipe.data
+    labelled = f" ({about['labelled']} labelled)" if job.recipe.classes else ""
+    note(f"{about['train']} images to train{labelled}, {about['val']} to validate, {about['test']} to test")
+    for text in about["notes"]:
+        note(f"  {text}")
+    skipped = about["skipped"]
+    if skipped:
+        note(f"  {len(skipped)} skipped:")
+    for text in skipped[:SHOWN]:
+        note(f"    {text}")
+    if len(skipped) > SHOWN:
+        note(f"    … and {len(skipped) - SHOWN} more, all of them in the recipe")
+
+
+def _learn_to_classify(model: Model, images: Opened) -> None:
+    """Let every model that saw labels classify: with a probe where it has no joint head; and say how well."""
+    from apercu.store import save_recipe
+
+    if len(_labelled_classes(images)) < 2 or model.folder is None:
+        return
+    classify = registry.part("tasks", "classify")(model)
+    if "label" not in model.network.heads:
+        note("fitting a classifier on the code")
+        classify.fit(images.train)
+    if (images.val.labels >= 0).any():
+        model.recipe.metrics["classify"] = plain(classify.evaluate(images.val))
+        save_recipe(model.recipe, model.folder)

@@ -1,0 +1,63 @@
+"""Pictures written for people: image files, and contact sheets of many images."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from apercu.checkpoint import write_atomically
+
+SHOWN = 96
+
+
+def encode_png(pixels: NDArray[Any]) -> bytes:
+    """PNG of stored pixels (C, H, W): grey or colour with 8 or 16 bits; floats in [0, 1] are written with 16."""
+    import imagecodecs
+
+    if pixels.dtype.kind == "f":
+        pixels = np.rint(np.clip(pixels, 0, 1) * 65535).astype(np.uint16)
+    if len(pixels) not in (1, 3):
+        pixels = pixels[:1]
+    rows = np.ascontiguousarray(np.moveaxis(pixels, 0, -1))
+    return bytes(imagecodecs.png_encode(rows[..., 0] if rows.shape[2] == 1 else rows))
+
+
+def save_image(pixels: NDArray[Any], path: Path) -> None:
+    """Write stored pixels (C, H, W): PNG, or TIFF where PNG cannot hold the channels; parents are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if len(pixels) in (1, 3):
+        write_atomically(path.with_suffix(".png"), encode_png(pixels))
+        return
+    import tifffile
+
+    data = io.BytesIO()
+    tifffile.imwrite(data, pixels, photometric="minisblack", planarconfig="separate")
+    write_atomically(path.with_suffix(".tif"), data.getvalue())
+
+
+def contact_sheet(images: Sequence[NDArray[Any]], columns: int, gap: int = 2) -> NDArray[np.uint8]:
+    """Lay images (C, H, W) in [0, 1] out in rows on white, tiny ones magnified: → (3, H, W) uint8."""
+    height = max(image.shape[1] for image in images)
+    width = max(image.shape[2] for image in images)
+    scale = max(1, SHOWN // max(height, width))
+    cell_h, cell_w = height * scale + gap, width * scale + gap
+    rows = -(-len(images) // columns)
+    sheet = np.full((3, rows * cell_h + gap, columns * cell_w + gap), 255, np.uint8)
+    for number, image in enumerate(images):
+        top, left = gap + number // columns * cell_h, gap + number % columns * cell_w
+        shown = np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
+        shown = np.broadcast_to(shown[:1], (3, *shown.shape[1:])) if len(shown) != 3 else shown
+        shown = shown.repeat(scale, 1).repeat(scale, 2)
+        sheet[:, top : top + shown.shape[1], left : left + shown.shape[2]] = shown
+    return sheet
+
+
+def file_stem(image_id: str) -> str:
+    """A file name for an image: its id without folders and endings, safe on every system."""
+    stem = Path(image_id.replace("#", "-")).with_suffix("").as_posix().replace("/", "-")
+    return "".join(c if c.isalnum() or c in "-_. " else "_" for c in stem).strip(". ") or "image"
