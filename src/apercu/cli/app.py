@@ -95,11 +95,11 @@ def _judge(error: Exception) -> tuple[str, int]:
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "apercu"
         return f"{error.format_message()} (see: {command} --help)", USERS
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and error.errno is not None:
         return f"{error.filename}: {error.strerror}" if error.filename else str(error), USERS
     if any(words in str(error) for words in ("out of memory", "allocate memory")) or isinstance(error, MemoryError):
         return "there is not enough memory for this; use fewer or smaller images, or a smaller --batch", USERS
-    reason = traceback.format_exception_only(error)[-1].strip().partition("\n")[0]
+    reason = f"{type(error).__name__}: {str(error).strip()}".partition("\n")[0]
     return f"this is a fault of Apercu, not yours ({reason}); say it again with --debug to see where it arose", OURS
 
 

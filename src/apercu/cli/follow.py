@@ -38,15 +38,21 @@ def counting(what: str) -> Iterator[Callable[[int, int], None] | None]:
 
 
 def _draw(run: Iterator[Progress]) -> None:
+    from rich.console import Group
+    from rich.live import Live
+    from rich.text import Text
+
     warned: set[str] = set()
     speed = 0.0
-    with _bar("{task.fields[state]}") as bar:
-        task = bar.add_task("training", total=None, state="")
+    bar, state = _bar(), Text()
+    task = bar.add_task("training", total=None)
+    with Live(Group(bar, state), console=bar.console) as live:
         for progress in run:
             speed = progress.images_per_second if not speed else 0.95 * speed + 0.05 * progress.images_per_second
-            bar.update(task, completed=progress.step, total=progress.steps, state=_state(progress, speed))
+            bar.update(task, completed=progress.step, total=progress.steps)
+            state.plain = _state(progress, speed)
             for warning in _new(progress, warned):
-                bar.console.print(warning, markup=False, highlight=False, soft_wrap=True)
+                live.console.print(warning, markup=False, highlight=False, soft_wrap=True)
 
 
 def _print(run: Iterator[Progress]) -> None:
@@ -62,13 +68,12 @@ def _print(run: Iterator[Progress]) -> None:
             note(f"step {progress.step}{steps}  {_state(progress, progress.images_per_second)}")
 
 
-def _bar(*columns: str) -> Bar:
+def _bar() -> Bar:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    heading, *texts = (TextColumn(column, markup=False) for column in ("{task.description}", *columns))
-    parts = (heading, BarColumn(20), MofNCompleteColumn(), *texts, TimeRemainingColumn())
-    return Progress(*parts, console=Console(stderr=True))
+    what = TextColumn("{task.description}", markup=False)
+    return Progress(what, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=Console(stderr=True))
 
 
 def _state(progress: Progress, speed: float) -> str:

@@ -100,10 +100,12 @@ def task_command(name: str) -> Callable[..., None]:
 
 def task_help(name: str) -> str:
     """The help of the task `name`: what its file says, and its settings."""
-    settings = "\n".join(f"  {setting}: {about}" for setting, about in task_settings(name).items())
-    return registry.docstring("tasks", name) + (
-        f"\n\n\b\nSettings, each given with -s:\n{settings}" if settings else ""
-    )
+    # \b keeps the lines of a paragraph as they are: those of an equation, and the settings.
+    text = registry.docstring("tasks", name).replace("\n\n  ", "\n\n\b\n  ")
+    if "Example:" not in text:
+        text += f"\n\nExample: apercu {name} MODEL IMAGES"
+    settings = [f"  {setting}: {about}" for setting, about in task_settings(name).items()]
+    return "\n".join([text, "", "\b", "Settings, each given with -s:", *settings] if settings else [text])
 
 
 def _ready(name: str, folder: Path, pairs: list[str] | None, learn: str | None, view: View, device: str) -> Any:  # noqa: ANN401 - the tasks' base class is too heavy to import for a type
