@@ -1,8 +1,8 @@
 """The same models as scikit-learn estimators: rows of a table in, codes, classes and scores out.
 
 codes = AutoencoderTransformer(dim=16).fit_transform(X)
-classifier = AutoencoderClassifier(image_shape=(28, 28)).fit(X, y)      # y is −1 where unknown
-classifier.model_.save("model")                                         # and from there on: apercu.load("model")
+classifier = AutoencoderClassifier(image_shape=(28, 28)).fit(X, y)   # y is −1 where unknown
+classifier.model_.save("model")                                      # for apercu.load, and every task
 
 X is scaled by the one smallest and the one largest value of the training data, so integers and standardised columns
 are both fine; values outside that range are clipped to it.
@@ -22,7 +22,8 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from apercu.api import Model, fit
+from apercu.api import BATCH, Model, fit
+from apercu.data.batches import in_order
 from apercu.data.images import ImageSet
 from apercu.data.open import Images
 from apercu.data.pixels import Stack
@@ -34,26 +35,23 @@ from apercu.types import ImageSpec
 __all__ = ["AutoencoderClassifier", "AutoencoderTransformer"]
 
 FLOATS = [np.float32, np.float64]
+Array = NDArray[Any]
 RandomState = int | np.random.RandomState | None
 
 
 class _Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """What both estimators do once a preset and its settings are known."""
 
-    model_: Model
-    data_min_: float
-    data_max_: float
-
     def transform(self, X: ArrayLike) -> NDArray[np.float32]:
         """The codes of the rows, (n, k), without noise; maps of codes are averaged over at most 4×4 cells."""
         images, place = self._open(X)
         return self.model_.features(images)[place]
 
-    def inverse_transform(self, X: ArrayLike) -> NDArray[Any]:
+    def inverse_transform(self, X: ArrayLike) -> Array:
         """Decode codes (n, k) to rows (n, n_features_in_) in the range of the training data.
 
         Raises:
-            ApercuError: codes of another length, or averages of a map, from which it cannot be decoded.
+            ApercuError: codes of another length, or of a map ("vqvae"), which only `model_.decode` takes.
         """
         check_is_fitted(self)
         codes = check_array(X, dtype=np.float32)
@@ -63,15 +61,17 @@ class _Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
     def score_samples(self, X: ArrayLike) -> NDArray[np.float32]:
         """How expected every row is, (n,): minus its price in nats without its label, for X scaled to [0, 1].
 
-        For a VAE this is the evidence lower bound with the code at its mean, so that it depends neither on noise nor
-        on the other rows.
+        For a VAE this is the evidence lower bound (its KL term weighted by beta) with the code at its mean, so that
+        it depends neither on noise nor on the other rows.
         """
         images, place = self._open(X)
-        objective = self.model_.network.objective
-        prices = [
-            objective.unlabelled(objective.prices(output, batch)) for batch, output in self.model_.outputs(images)
-        ]
-        return -torch.cat(prices).cpu().numpy()[place]
+        network = self.model_.network
+        with torch.no_grad():
+            prices = [
+                network.objective.unlabelled(network.price(batch, noise=False)[0]).cpu()
+                for batch in in_order(images, BATCH, self.model_.device)
+            ]
+        return -torch.cat(prices).numpy()[place]
 
     def __sklearn_tags__(self) -> Any:  # noqa: ANN401
         tags = super().__sklearn_tags__()
@@ -95,19 +95,18 @@ class _Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
             state = state | {"model_": Model(network, recipe, device=state["device"])}
         super().__setstate__(state)
 
-    def _fit(self, X: NDArray[Any], labels: NDArray[np.int64], classes: Sequence[str], preset: str, lam: float) -> Self:
+    def _fit(self, X: Array, labels: Array, classes: Sequence[str], preset: str, lam: float | None) -> Self:
         """Train `preset` on the rows of X, (n, f), with labels (n,), −1 where unknown."""
         self.data_min_, self.data_max_ = float(X.min()), float(X.max())
         encoder = "dense" if self.encoder is None and self.image_shape is None else self.encoder
-        named = {"dim": self.dim, "encoder": encoder, "width": self.width, "beta": self.beta, "lam": lam or None}
+        named = {"dim": self.dim, "encoder": encoder, "width": self.width, "beta": self.beta, "lam": lam}
         settings = {name: value for name, value in named.items() if value is not None} | (self.settings or {})
-        known = float((labels >= 0).mean())
         training = Training(
             epochs=_plain(self.epochs),
             batch=_plain(self.batch_size),
             learning_rate=_plain(self.learning_rate),
-            labelled_share=max(Training.labelled_share, known),
-            validations=1,
+            labelled_share=max(Training.labelled_share, float((labels >= 0).mean())),
+            validations=1,  # no row is held out to measure on
             seed=int(check_random_state(self.random_state).randint(2**31 - 1)),
             device=self.device,
             precision="32",
@@ -126,7 +125,7 @@ class _Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
 
     def _shape(self, features: int) -> tuple[int, int, int]:
         """(C, H, W) of rows with this many features."""
-        shape = (1, features) if self.image_shape is None else tuple(self.image_shape)
+        shape = (1, features) if self.image_shape is None else tuple(np.ravel(self.image_shape).tolist())
         if len(shape) not in (2, 3) or math.prod(shape) != features:
             raise ApercuError(
                 f"image_shape {self.image_shape} does not fit rows of {features} features; "
@@ -135,7 +134,7 @@ class _Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         channels, height, width = (1, *shape)[-3:]
         return channels, height, width
 
-    def _images(self, X: NDArray[Any], shape: tuple[int, int, int]) -> ImageSet:
+    def _images(self, X: Array, shape: tuple[int, int, int]) -> ImageSet:
         """Rows (n, f) as float images in [0, 1]."""
         size = self.data_max_ - self.data_min_ or 1.0
         scaled = (np.clip(X, self.data_min_, self.data_max_) - self.data_min_) / size
@@ -180,7 +179,7 @@ class AutoencoderTransformer(_Estimator):
         settings: any other arguments of the preset, such as {"likelihood": "mse"}.
 
     Attributes:
-        model_: the trained `apercu.Model`, which can be saved.
+        model_: the trained `apercu.Model`, which can be saved; `model_.recipe.metrics` holds what training warned of.
         data_min_, data_max_: the values that became 0 and 1.
         n_features_in_, feature_names_in_: as in every estimator.
     """
@@ -216,7 +215,7 @@ class AutoencoderTransformer(_Estimator):
         if self.preset == "vqvae" and self.image_shape is None:
             raise ApercuError("preset vqvae reads images; give image_shape=(height, width), or use preset='vae'")
         rows = validate_data(self, X, dtype=FLOATS)
-        return self._fit(rows, np.full(len(rows), -1), (), self.preset, 0.0)
+        return self._fit(rows, np.full(len(rows), -1), (), self.preset, None)
 
     def score(self, X: ArrayLike, y: object = None) -> float:
         """The mean of `score_samples`; higher is better."""
@@ -275,22 +274,21 @@ class AutoencoderClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
         images, place = self._open(X)
         return self.model_.probabilities(images)[place]
 
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
+    def predict(self, X: ArrayLike) -> Array:
         """The most probable class, (n,)."""
         best = self.predict_proba(X).argmax(1)
-        classes: NDArray[Any] = self.classes_[best]
+        classes: Array = self.classes_[best]
         return classes
 
 
-def _number(y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+def _number(y: Array) -> tuple[Array, NDArray[np.int64]]:
     """The classes in y, and y as numbers of classes, −1 where unknown."""
     values = y.tolist()
     known = np.array([value not in (-1, "-1") for value in values]) | (set(values) == {-1, 1})
     check_classification_targets(y[known])
     classes, numbers = np.unique(y[known], return_inverse=True)
     if len(classes) < 2:
-        found = "1 class" if len(classes) else "no class"
-        raise ApercuError(f"y holds {found} besides −1, the unknown; label examples of at least two classes")
+        raise ApercuError(f"y holds {len(classes)} class besides −1, the unknown; label rows of at least two classes")
     labels = np.full(len(y), -1)
     labels[known] = numbers
     return classes, labels
