@@ -27,8 +27,8 @@ def recipe_in_words(recipe: Recipe) -> str:
         lines.append(("training", f"at most {length}, batches of {training['batch']}, seed {recipe.seed}"))
     last = {name: value for row in recipe.metrics.get("history", [])[-1:] for name, value in row.items()}
     lines += [("validation", brief(last))] if last else []
-    accuracy = recipe.metrics.get("classify", {}).get("accuracy")
-    lines += [("accuracy", f"{accuracy:.1%} of validation images")] if accuracy is not None else []
+    told = recipe.metrics.get("classify", {})
+    lines += [("accuracy", f"{told['accuracy']:.1%} of {told['n']} validation images")] if told else []
     lines += [("warning", warning) for warning in recipe.metrics.get("warnings", [])]
     lines += [("tasks", f"fitted: {brief(list(recipe.tasks))}")] if recipe.tasks else []
     lines.append(("made with", brief(recipe.versions)))
