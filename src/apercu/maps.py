@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 RANK = 50
 FEWEST = 5
-ENOUGH_FOR_PACMAP = 50
+ENOUGH_FOR_PACMAP = 500
 
 
 def maps(features: NDArray[np.float32]) -> dict[str, Array]:
@@ -26,7 +26,7 @@ def maps(features: NDArray[np.float32]) -> dict[str, Array]:
     if x.shape[1] == 2:
         return {"the code itself": in_unit_square(x)}
     principal = components(x, min(RANK, len(x) - 1))
-    found = {"PCA": in_unit_square(principal)}
+    found = {"PCA": in_unit_square(principal[:, :2])}
     if x.shape[1] > 2:
         name, placed = neighbours_kept(principal)
         found[name] = in_unit_square(placed)
@@ -50,7 +50,7 @@ def neighbours_kept(x: Array) -> tuple[str, Array]:
 
 def _tsne(x: Array) -> Array:
     from sklearn.manifold import TSNE
-    from threadpoolctl import threadpool_limits
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     method = TSNE(2, perplexity=min(30.0, (len(x) - 1) / 3), init="pca", max_iter=500, random_state=0)
     with threadpool_limits(1):  # its threads wait for each other actively: on a busy machine more are ten times slower

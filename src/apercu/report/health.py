@@ -9,8 +9,8 @@ from apercu.api import Model
 from apercu.bottlenecks.base import Health
 from apercu.bottlenecks.vq import VQ
 from apercu.report.look import Look
-from apercu.report.plots import Bars, bars, short
-from apercu.report.words import FIXED, many, number, size_in_bytes
+from apercu.report.plots import Bars, bars
+from apercu.report.words import FIXED, brief, many, number, size_in_bytes
 
 
 @dataclass(frozen=True)
@@ -39,19 +39,19 @@ def show_health(model: Model, look: Look) -> HealthSection:
     """What the bottleneck says of itself for the images that were looked at, with the warnings of the training."""
     health = look.health
     trained = [str(warning) for warning in model.recipe.metrics.get("warnings", [])]
-    warnings = list(dict.fromkeys([*health.warnings, *trained]))
+    warnings = health.warnings or trained
     quantised = look.code.symbols is not None
     values = health.per_dimension
     even = 1 / len(values) if quantised and values else None
     what = "code of the codebook" if quantised else "dimension of the code"
     caption = f"Each bar is one {what}, the largest first: {health.quantity}."
     if even is not None:
-        caption += f" The line is where all would stand if they were used evenly ({short(even)})."
+        caption += f" The line is where all would stand if they were used evenly ({brief(even)})."
     return HealthSection(
         not warnings,
         verdict(health, look),
         [warning[:1].upper() + warning[1:] for warning in warnings],
-        [(MEASURES.get(name, name.replace("_", " ")), short(value)) for name, value in health.measures.items()],
+        [(MEASURES.get(name, name.replace("_", " ")), brief(value)) for name, value in health.measures.items()],
         bars(values, health.quantity, even) if len(values) > 1 else None,
         caption,
     )
@@ -65,15 +65,15 @@ def verdict(health: Health, look: Look) -> str:
         bits = math.log2(max(1.0, measured["perplexity"]))
         return (
             f"{number(measured['codes_used'])} of {number(total)} codes are in use. Their perplexity is "
-            f"{short(round(measured['perplexity'], 1))}: the choice is as even as among so many codes, "
-            f"{bits:.1f} bits in each symbol of at most {math.log2(total):.1f}."
+            f"{brief(measured['perplexity'])}: they are as varied as if chosen evenly among so many, "
+            f"{bits:.1f} bits in each symbol of {math.log2(total):.1f}."
         )
     if "active_units" not in measured:
         return ""
     text = f"{number(measured['active_units'])} of {number(measured['units'])} dimensions carry information."
     if "kl" in measured:
         text += (
-            f" An image's code holds {short(round(measured['kl'], 1))} nats, or "
+            f" An image's code holds {brief(measured['kl'])} nats, or "
             f"{number(measured['kl'] / math.log(2))} bits, beyond what is known before it is seen."
         )
     return text
@@ -116,4 +116,4 @@ def code_size(model: Model, look: Look) -> CodeSize:
 def _ratio(times: float) -> str:
     if times > 1:
         return f", {times:.3g} times fewer."
-    return ", no fewer than it has." if times == 1 else f", {1 / times:.3g} times as many."
+    return ", as many as it has." if times == 1 else f", {1 / times:.3g} times as many."

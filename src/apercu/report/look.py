@@ -111,7 +111,8 @@ def picture_of(look: Look, images: ImageSet, i: int, side: int) -> Picture:
 
 
 def _pixels(images: ImageSet, i: int) -> Floats:
-    return images.read([i])[0].astype(np.float32) / np.float32(images.spec.maximum)
+    pixels: Floats = images.read([i])[0].astype(np.float32) / np.float32(images.spec.maximum)
+    return pixels
 
 
 def _kept(code: Code) -> Code:

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from apercu.report.words import brief
+
 WIDTH, HEIGHT = 264, 132
 
 Points = Sequence[tuple[float, float]]
@@ -37,6 +39,7 @@ class Chart:
     unit: str
     lines: list[Line]
     x_ticks: list[Tick]
+    x_end: str
     y_ticks: list[Tick]
     summary: str
     width: int = WIDTH
@@ -52,8 +55,8 @@ class Bars:
     count: int
     reference: float | None
     summary: str
-    width: int = 640
-    height: int = 150
+    width: int = 440
+    height: int = 130
 
 
 def short(value: float) -> str:
@@ -66,15 +69,16 @@ def short(value: float) -> str:
     return f"{value:,.4g}".replace("-", "−") if size < 1000 else f"{value:,.0f}".replace("-", "−")
 
 
-def nice_ticks(low: float, high: float, count: int = 4) -> list[float]:
-    """About `count` round numbers in [low, high]."""
-    if not high > low:
-        return [low]
-    rough = (high - low) / count
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough * 0.999)
-    first = math.ceil(low / step - 1e-9)
-    return [n * step for n in range(first, math.floor(high / step + 1e-9) + 1)]
+def nice_ticks(low: float, high: float, fewest: int = 3) -> list[float]:
+    """Round numbers in [low, high], as few as there are at least `fewest` of."""
+    power = 10.0 ** math.floor(math.log10(high - low))
+    ticks: list[float] = []
+    for factor in (1, 0.5, 0.25, 0.2, 0.1, 0.05):
+        step = power * factor
+        ticks = [n * step for n in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
+        if len(ticks) >= fewest:
+            break
+    return ticks
 
 
 def chart(
@@ -89,13 +93,12 @@ def chart(
 
     `floor` and `top`: values that the axis must reach.
     """
-    xs = [x for points in lines.values() for x, _ in points]
     settled = [y for points in lines.values() for _, y in points[len(points) // 10 :]]
     low = min([y for points in lines.values() for _, y in points] + ([] if floor is None else [floor]))
     high = max(settled + ([] if top is None else [top]))
     if not high > low:
         low, high = low - 0.5 * (abs(low) or 1), high + 0.5 * (abs(high) or 1)
-    left, right = min(xs), max(xs)
+    left, right = 0.0, max(x for points in lines.values() for x, _ in points)
     x_scale, y_scale = WIDTH / ((right - left) or 1), HEIGHT / (high - low)
 
     def place(point: tuple[float, float]) -> tuple[float, float]:
@@ -105,16 +108,18 @@ def chart(
     for name, points in lines.items():
         placed = [place(point) for point in points]
         path = "M" + "L".join(f"{x},{y}" for x, y in placed)
-        drawn.append(Line(name, path, placed if len(placed) < 4 else placed[-1:], short(points[-1][1])))
+        drawn.append(Line(name, path, placed if len(placed) < 4 else placed[-1:], brief(points[-1][1])))
     said = "; ".join(f"{name} {short(points[0][1])} to {short(points[-1][1])}" for name, points in lines.items())
-    whole = [value for value in nice_ticks(left, right) if value == int(value)]
+    x_end = f"{x_name} {short(right)}"
+    whole = [x for x in nice_ticks(left, right, 4) if x == int(x) and place((x, low))[0] < WIDTH - 60]
     return Chart(
         title,
         unit,
         drawn,
         [Tick(place((value, low))[0], short(value)) for value in whole],
-        [Tick(place((left, value))[1], short(value)) for value in nice_ticks(low, high, 3)],
-        f"{title}, {unit}, from {x_name} {short(left)} to {short(right)}: {said}.",
+        x_end,
+        [Tick(place((left, value))[1], short(value)) for value in nice_ticks(low, high)],
+        f"{title}, {unit}, to {x_name} {short(right)}: {said}.",
     )
 
 
@@ -132,7 +137,7 @@ def bars(values: Sequence[float], quantity: str, reference: float | None = None)
     middle = ordered[len(ordered) // 2]
     return Bars(
         path,
-        [Tick(round(height - height * value / high, 1), short(value)) for value in nice_ticks(0, high, 3)],
+        [Tick(round(height - height * value / high, 1), short(value)) for value in nice_ticks(0, high)],
         len(ordered),
         None if reference is None else round(height - height * reference / high, 1),
         f"{quantity}, largest first: {len(ordered)} bars from {short(ordered[0])} over {short(middle)} in the middle "

@@ -86,7 +86,6 @@ class ClassRow:
     recall: float | None
     interval: str
     precision: float | None
-    f1: float | None
 
 
 @dataclass(frozen=True)
@@ -120,6 +119,7 @@ class Classes:
     matrix: list[list[int]]
     confused: list[Confused]
     mistakes: list[Mistake]
+    right: int
     wrong: int
 
 
@@ -147,6 +147,7 @@ def class_by_class(found: Recognition, look: Look) -> Classes:
         confusion.tolist() if small else [],
         confused,
         _mistakes(found, look),
+        found.right,
         len(truth) - found.right,
     )
 
@@ -158,7 +159,6 @@ def _row(name: str, right: int, n: int, said: int) -> ClassRow:
         right / n if n else None,
         interval(right, n) if n else "",
         right / said if said else None,
-        2 * right / (n + said) if n else None,
     )
 
 

@@ -1,4 +1,4 @@
-"""The sections that show pictures and curves: each is made from what was measured, or is None where it does not apply."""
+"""The sections that show pictures and curves; one that does not apply is None."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from apercu.report.recognition import Recognition
 from apercu.report.words import listed, many, percent
 from apercu.tracking import Row, read_history
 
-NATS = "nats per image"
 TERMS = {
     "pixels": "Redrawing the pixels",
     "kl": "Information in the code",
@@ -27,8 +26,9 @@ TERMS = {
     "commitment": "Distance from the codebook",
     "codebook": "Distance of the codebook",
 }
+IN_NATS = ("pixels", "kl", "label")
 SHARES = {"val_accuracy": "Accuracy on validation images", "codebook_use": "Codebook in use"}
-COUNTS = {"active_units": ("Active dimensions of the code", "units"), "perplexity": ("Codes in even use", "")}
+COUNTS = {"active_units": ("Active dimensions", "units"), "perplexity": ("Perplexity of the codebook", "")}
 
 SIDE = 128
 SHEET = 96
@@ -52,7 +52,7 @@ def curves(model: Model) -> list[Chart]:
         # Without labels a validation prices every label at nothing, which is no measurement.
         lines = {name: line for name, line in lines.items() if len(line) > 1 and any(y for _, y in line)}
         if lines:
-            charts.append(chart(TERMS.get(term, term), NATS, lines, "epoch"))
+            charts.append(chart(TERMS.get(term, term), "nats" if term in IN_NATS else "", lines, "epoch"))
     for name, title in SHARES.items():
         line = [(x, 100 * y) for x, y in _column(history, name)]
         if len(line) > 1:
@@ -146,7 +146,8 @@ def show_samples(model: Model, film: Film) -> Samples | None:
         return None
     generate = registry.part("tasks", "generate")(model, count=SAMPLES, source="prior", seed=0)
     drawn = [_developed(film, model, image) for image in generate.draw(None)["all"]]
-    picture = shown(sheet(drawn, COLUMNS, 1), f"{SAMPLES} images decoded from codes drawn at random", drawn[0])
+    alt = f"{SAMPLES} images decoded from codes drawn at random"
+    picture = shown(sheet(drawn, COLUMNS, max(1, drawn[0].width // 16)), alt, drawn[0])
     return Samples(picture, SAMPLES, _manifold(model, film))
 
 
@@ -161,7 +162,7 @@ def _manifold(model: Model, film: Film) -> Shown | None:
     codes = np.stack([right.ravel(), down.ravel()], 1)[:, None]
     tiles = [_developed(film, model, image, SHEET // 2) for image in model.decode(codes)]
     alt = f"{MANIFOLD} by {MANIFOLD} images decoded from a grid of codes"
-    return shown(sheet(tiles, MANIFOLD), alt, tiles[0])
+    return shown(sheet(tiles, MANIFOLD, max(1, tiles[0].width // 16)), alt, tiles[0])
 
 
 def _developed(film: Film, model: Model, image: np.ndarray, side: int = SHEET) -> Picture:
@@ -224,8 +225,8 @@ def _story(look: Look, labels: np.ndarray, classes: tuple[str, ...]) -> str:
     share = neighbour_agreement(look.features[known], labels[known])
     counts = np.bincount(labels[known], minlength=len(classes)) / len(known)
     text = (
-        f"Of the ten nearest neighbours of an image in the code itself, {percent(float(share.mean()))} share its class; "
-        f"by chance it would be {percent(float((counts**2).sum()))}."
+        f"Of the ten nearest neighbours of an image in the code itself, {percent(float(share.mean()))} share its "
+        f"class; by chance it would be {percent(float((counts**2).sum()))}."
     )
     means = {classes[k]: float(share[labels[known] == k].mean()) for k in np.unique(labels[known]).tolist()}
     ordered = sorted(means, key=lambda name: means[name])

@@ -10,7 +10,7 @@ from apercu.api import Model
 from apercu.report.health import CodeSize
 from apercu.report.look import Look
 from apercu.report.recognition import Recognition
-from apercu.report.words import FIXED, interval, many, number, percent
+from apercu.report.words import FIXED, interval, many, number, percent, wilson
 
 SEEN = {"test": "unseen image", "val": "validation image", "train": "training image"}
 CAUTION = {
@@ -50,8 +50,9 @@ class Summary:
     """The head of the page."""
 
     headline: str
+    learns_classes: bool
     lead: list[str]
-    caution: str
+    cautions: list[str]
     figures: list[Figure]
     comparison: list[Compared]
     notes: list[str]
@@ -81,13 +82,16 @@ def summarise(
         figures.append(Figure(percent(found.accuracy), "recognised", around))
     lead.append(_redrawn(look, many(len(look), SEEN[split])))
     figures += [
-        Figure(f"{look.psnr.mean():.1f}{FIXED}dB", "PSNR, redrawn from the code", f"SSIM {look.ssim.mean():.2f}"),
+        Figure(f"{look.psnr.mean():.1f}{FIXED}dB", "PSNR, redrawn", f"SSIM {look.ssim.mean():.2f}"),
         Figure(code.figure, f"{code.unit} in the code", code.beside),
         Figure(number(learnt), "images learnt from", f"{number(labelled)} with a label"),
     ]
     notes = [str(note) for note in data.get("notes", [])]
     skipped = [str(problem) for problem in data.get("skipped", [])]
-    return Summary(headline, lead, CAUTION[split], figures, compare(comparison), notes, skipped)
+    learns_classes = "label" in model.network.heads
+    return Summary(
+        headline, learns_classes, lead, _cautions(split, look, found), figures, compare(comparison), notes, skipped
+    )
 
 
 def _recognised(model: Model, found: Recognition, asked: str) -> str:
@@ -98,6 +102,19 @@ def _recognised(model: Model, found: Recognition, asked: str) -> str:
         f"within {interval(found.right, len(found.known))}; always naming the most frequent class would give "
         f"{percent(found.guess)}."
     )
+
+
+def _cautions(split: str, look: Look, found: Recognition | None) -> list[str]:
+    """What a reader must know before believing the figures."""
+    cautions = [CAUTION[split]] if CAUTION[split] else []
+    if found is not None and found.accuracy is not None and wilson(found.right, len(found.known))[0] <= found.guess:
+        cautions.append(
+            "These images do not show that it recognises anything: always naming the most frequent class may do as "
+            "well. Train longer, or with more labels."
+        )
+    if look.baseline is not None and float(look.psnr.mean()) <= look.baseline:
+        cautions.append("It redraws images no better than their average does: train longer, or with a larger code.")
+    return cautions
 
 
 def _redrawn(look: Look, asked: str) -> str:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import math
 
-THIN = "\u202f"  # a narrow space that does not break
-FIXED = "\u00a0"
+FIXED = "\u00a0"  # a space that does not break
+JOIN = "\u2060"  # no break here
 
 
 def number(value: float) -> str:
     """12,000."""
     return f"{value:,.0f}"
+
+
+def brief(value: float) -> str:
+    """Three digits, or all of those before the point: 0.0547, 18.9, 2,536."""
+    text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return text.replace("-", "−")
 
 
 def percent(share: float) -> str:
@@ -49,4 +55,4 @@ def wilson(right: int, count: int) -> tuple[float, float]:
 def interval(right: int, count: int) -> str:
     """88.7–96.2 %."""
     low, high = wilson(right, count)
-    return f"{100 * low:.1f}–{100 * high:.1f}{FIXED}%"
+    return f"{100 * low:.1f}–{JOIN}{100 * high:.1f}{FIXED}%"

@@ -55,7 +55,7 @@
         draw2d.lineWidth = 1.5;
         draw2d.strokeRect(x - size / 2, y - size / 2, size, size);
       } else {
-        mark(x, y, radius, Math.floor(Math.max(0, group) / data.colours.length) % 3);
+        mark(x, y, radius, Math.max(0, group) % 3);
         draw2d.globalAlpha = 0.85;
         draw2d.fillStyle = colour;
         draw2d.fill();
