@@ -232,7 +232,7 @@ def test_fitting_says_nothing(rows: tuple[Rows, NDArray[np.int64]], capfd: pytes
         ({"image_shape": 64}, r"give \(height, width\)"),
         ({"image_shape": (1, 1, 8, 8)}, r"give \(height, width\)"),
         ({"encoder": "unheard"}, "choose one of: conv, dense"),
-        ({"epochs": 0}, "epochs must be at least 1"),
+        ({"epochs": 0}, "epochs must be a whole number"),
         ({"learning_rate": -1.0}, "learning_rate must be a positive number"),
         ({"device": "unheard"}, "choose auto or one of"),
     ],

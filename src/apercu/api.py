@@ -25,17 +25,17 @@ from apercu import store
 from apercu.checkpoint import NAME, write_atomically
 from apercu.data.batches import in_order
 from apercu.data.conform import Wanted, conform
-from apercu.data.convert import Fit
+from apercu.data.convert import Fit, parse_size
 from apercu.data.images import ImageSet
-from apercu.data.labels import hide_labels
-from apercu.data.open import Images, open_images
+from apercu.data.open import Images
+from apercu.data.opening import Opening
 from apercu.engine import choose_device
 from apercu.errors import ApercuError, FormatError
 from apercu.heads import pooled
 from apercu.model import Autoencoder
 from apercu.store import Recipe
 from apercu.train import Progress, Training, train
-from apercu.types import Batch, Output
+from apercu.types import Batch, ImageSpec, Output
 
 RUN = "run.json"
 BATCH = 250
@@ -63,7 +63,7 @@ class Model:
         images: object,
         split: str = "all",
         *,
-        size: str | tuple[int, int] | None = None,
+        size: str | int | tuple[int, int] | None = None,
         fit: Fit | None = None,
         channels: int | None = None,
     ) -> ImageSet:
@@ -126,31 +126,33 @@ class Model:
             raise ApercuError(f"codes of this model have shape (B, {expected[0]}, {expected[1]}), not {tuple(z.shape)}")
         with torch.no_grad():
             parts = [
-                self.network.decode(part.to(self.device), grid, (height, width)).mean.cpu() for part in z.split(BATCH)
+                self.network.decode(part.to(self.device), grid, (height, width)).mean.cpu()
+                for part in torch.split(z, BATCH)
             ]
         return self.stored(torch.cat(parts).numpy())
 
-    def price(self, images: object, seed: int = 0) -> dict[str, NDArray[np.float32]]:
-        """Every term of the objective for every image, (B,) in nats, and "total"; the code is drawn from a fixed seed.
+    def price(self, images: object, noise: bool = False, seed: int = 0) -> dict[str, NDArray[np.float32]]:
+        """Every term of the objective for every image, (B,) in nats, and "total", which leaves out the label.
 
-        "total" leaves out the label: it says how unexpected an image is.
+        The price of an image is that of its code's mean, whatever stands beside it; with `noise` the code is drawn from
+        `seed`, and the mean over images is the negative ELBO of a variational model.
         """
         rows: dict[str, list[torch.Tensor]] = {}
         objective = self.network.objective
         with torch.random.fork_rng(), torch.no_grad():
             torch.manual_seed(seed)
             for batch in in_order(self.images(images), BATCH, self.device):
-                prices, _ = self.network.price(batch, noise=True)
+                prices, _ = self.network.price(batch, noise)
                 for name, price in (prices | {"total": objective.unlabelled(prices)}).items():
                     rows.setdefault(name, []).append(price.cpu())
         return {name: torch.cat(parts).numpy() for name, parts in rows.items()}
 
     def stored(self, pixels: NDArray[np.float32]) -> NDArray[Any]:
         """[0, 1] → the values and type that the training images were stored with."""
-        top = self.recipe.image.maximum
-        if top == 1:
-            return pixels.astype(np.float32)
-        return np.rint(np.clip(pixels, 0, 1) * top).astype(np.uint8 if top <= 255 else np.uint16)
+        spec = self.recipe.image
+        values = pixels if spec.maximum == 1 else np.rint(np.clip(pixels, 0, 1) * spec.maximum)
+        stored: NDArray[Any] = values.astype(spec.dtype)
+        return stored
 
     def save(self, folder: str | Path) -> Path:
         """Write the model as a folder and return its path."""
@@ -214,49 +216,48 @@ class Job:
 def prepare(
     images: object,
     *,
-    preset: str = "vae_cnn",
+    preset: str | None = None,
     labels: int | str | Path | None = None,
     out: str | Path | None = None,
     settings: dict[str, Any] | None = None,
     training: Training | None = None,
-    size: str | tuple[int, int] | None = None,
+    size: str | int | tuple[int, int] | None = None,
     fit: Fit = "error",
+    channels: int | None = None,
     strict: bool = False,
     resume: bool = False,
     overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Job:
-    """Open the images, hide labels, and build the model; `resume` takes everything else from the run that was stopped.
+    """Open the images, hide labels, and build the model; `resume` takes all else from the run that was stopped in `out`.
 
     Raises:
-        ApercuError: images, labels, preset or settings that do not fit; or a folder that already holds a model.
+        ApercuError: images, labels, preset or settings that do not fit; or a folder that holds a model or a run.
     """
-    training = training or Training()
     folder = Path(out) if out is not None else None
-    recipe = Recipe(preset, dict(settings or {}), image=None, seed=training.seed)  # type: ignore[arg-type]
-    request = {"labels": None if labels is None else str(labels), "size": size, "fit": fit, "strict": strict}
     if resume:
-        if folder is None:
-            raise ApercuError("only a run with a folder can be resumed; name it with -o")
-        recipe, request = _stopped(folder)
-        training = Training(**recipe.training)
-    elif folder is not None and (folder / store.RECIPE).exists() and not overwrite:
-        raise ApercuError(f"{folder} already holds a model; choose another folder, or allow it with --overwrite")
-    elif folder is not None:
-        for name in (NAME, RUN, store.RECIPE):
-            (folder / name).unlink(missing_ok=True)
-    data = open_images(images, size=request["size"], fit=request["fit"], strict=request["strict"])
-    wanted = request["labels"]
-    data = hide_labels(data, int(wanted) if wanted is not None and wanted.isdigit() else wanted, training.seed)
-    summary = _summary(data) | {"request": request}
+        recipe = _stopped(folder)
+        opening = Opening(**recipe.data["request"])
+    else:
+        _make_way(folder, overwrite)
+        edges = None if size is None else "x".join(map(str, parse_size(size) or ()))
+        opening = Opening(None if labels is None else str(labels), edges, fit, channels, strict)
+        training = training or Training()
+        recipe = Recipe(preset or "", dict(settings or {}), ImageSpec(0, 0, 0), seed=training.seed)
+        recipe.training = dataclasses.asdict(training)
+    training = Training(**recipe.training)
+    data = opening.open(images, training.seed, progress)
+    summary = _summary(data) | {"request": dataclasses.asdict(opening)}
     if resume and summary["fingerprint"] != recipe.data["fingerprint"]:
         raise ApercuError(f"these are not the images that the run in {folder} was started with; name the same images")
+    known = len(np.unique(data.train.labels[data.train.labels >= 0]))
+    recipe.preset = recipe.preset or ("vae_cnn" if known > 1 else "vae")
     recipe.image, recipe.classes, recipe.data = data.train.spec, list(data.train.classes), summary
-    recipe.training = dataclasses.asdict(training)
-    recipe.versions = {name: version(name) for name in ("apercu", "torch", "numpy")} | {
-        "python": platform.python_version()
-    }
-    torch.manual_seed(training.seed)
-    network = recipe.build()
+    recipe.versions = {name: version(name) for name in ("apercu", "torch", "numpy")}
+    recipe.versions["python"] = platform.python_version()
+    with torch.random.fork_rng():
+        torch.manual_seed(training.seed)
+        network = recipe.build()
     going_on = resume and folder is not None and (folder / NAME).is_file()
     return Job(data, network, recipe, training, folder, going_on)
 
@@ -264,26 +265,32 @@ def prepare(
 def fit(
     images: object,
     *,
-    preset: str = "vae_cnn",
+    preset: str | None = None,
     labels: int | str | Path | None = None,
     out: str | Path | None = None,
     settings: dict[str, Any] | None = None,
     training: Training | None = None,
-    size: str | tuple[int, int] | None = None,
+    size: str | int | tuple[int, int] | None = None,
     fit: Fit = "error",
+    channels: int | None = None,
     overwrite: bool = False,
 ) -> Model:
     """Train a model on a person's own images and return it; with `out`, it is also written there.
 
     Args:
         images: a folder, CSV, archive, array, tensor, … (see `open_images`).
-        preset: "ae", "cae", "vae", "vae_cnn" or "vqvae".
+        preset: "ae", "cae", "vae", "vae_cnn" or "vqvae"; None takes vae_cnn, or vae where there are no classes.
         labels: how many labels to keep (balanced over classes, the others are hidden), or a CSV that names them.
         out: the model's folder.
         settings: arguments of the preset, such as {"dim": 64}.
         training: how to train.
         size: (height, width) or "HEIGHTxWIDTH", for images that differ in size; `fit` says how they get it.
+        channels: 1 for grey, 3 for colour.
         overwrite: whether `out` may already hold a model.
+
+    Raises:
+        ApercuError: images, labels, preset or settings that do not fit; or a folder that holds a model or a run.
+        TrainingError: a price that is not finite.
     """
     job = prepare(
         images,
@@ -294,6 +301,7 @@ def fit(
         training=training,
         size=size,
         fit=fit,
+        channels=channels,
         overwrite=overwrite,
     )
     for _ in job.run():
@@ -301,18 +309,31 @@ def fit(
     return job.finish()
 
 
-def _stopped(folder: Path) -> tuple[Recipe, dict[str, Any]]:
-    """The recipe and request of the run that was stopped in `folder`."""
+def _make_way(folder: Path | None, overwrite: bool) -> None:
+    """Refuse a folder that holds a model or a stopped run, unless it may be overwritten."""
+    if folder is None:
+        return
+    if not overwrite and (folder / store.RECIPE).exists():
+        raise ApercuError(f"{folder} already holds a model; choose another folder, or allow it with --overwrite")
+    if not overwrite and (folder / RUN).exists():
+        raise ApercuError(f"a run was stopped in {folder}; go on with --resume, or start again with --overwrite")
+    for name in (NAME, RUN, store.RECIPE):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _stopped(folder: Path | None) -> Recipe:
+    """The recipe of the run that was stopped in `folder`."""
+    if folder is None:
+        raise ApercuError("only a run with a folder can be resumed; name it with -o")
     path = folder / RUN
     if not path.is_file():
         state = "is finished" if (folder / store.RECIPE).is_file() else "was never started"
         raise ApercuError(f"there is nothing to resume: the run in {folder} {state}")
     try:
         content = json.loads(path.read_bytes())
-        recipe = Recipe(**(content | {"image": store.ImageSpec(**content["image"])}))
-        return recipe, recipe.data["request"]
+        return Recipe(**(content | {"image": ImageSpec(**content["image"])}))
     except (ValueError, KeyError, TypeError) as error:
-        raise FormatError(f"{path} is damaged ({error}); start the run again without --resume") from error
+        raise FormatError(f"{path} is damaged ({error}); start the run again with --overwrite") from error
 
 
 def _summary(data: Images) -> dict[str, Any]:

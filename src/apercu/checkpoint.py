@@ -48,7 +48,7 @@ def load_checkpoint(path: Path, modules: dict[str, nn.Module], optimizer: torch.
     if not path.is_file():
         raise TrainingError(f"there is no checkpoint in {path.parent}; leave out --resume to start a new run")
     try:
-        with safe_open(path, "pt") as file:  # type: ignore[no-untyped-call]
+        with safe_open(path, "pt") as file:
             state = json.loads(file.metadata()["state"])
             tensors: dict[str, Tensor] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         for name, module in modules.items():

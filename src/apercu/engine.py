@@ -23,7 +23,7 @@ def fast_bf16(device: str) -> bool:
     """Whether this device multiplies in bfloat16 faster than in float32."""
     if device == "cuda":
         return torch.cuda.get_device_capability() >= (8, 0)
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     return device == "cpu" and bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
@@ -55,6 +55,13 @@ def choose_precision(precision: str, device: str, model: Autoencoder) -> str:
     if precision not in PRECISIONS:
         raise ApercuError(f"there is no precision {precision!r}; choose one of: auto, {', '.join(PRECISIONS)}")
     return PRECISIONS[precision]
+
+
+def seed_noise(seed: int, device: str) -> None:
+    """Start the device's noise from `seed`; `torch.manual_seed` would queue the same for every absent device too."""
+    torch.default_generator.manual_seed(seed)
+    if device != "cpu":
+        getattr(torch, device).manual_seed(seed)
 
 
 def make_fabric(device: str, precision: str) -> Fabric:

@@ -58,10 +58,16 @@ def _tsne(x: Array) -> Array:
 
 
 def _pacmap(x: Array) -> Array:
+    import numba
     import pacmap
 
     logging.getLogger("pacmap").setLevel(logging.ERROR)  # it warns that it was given a random state
-    return np.asarray(pacmap.PaCMAP(random_state=0).fit_transform(x.astype(np.float32)), np.float64)
+    threads = numba.get_num_threads()
+    numba.set_num_threads(1)
+    try:
+        return np.asarray(pacmap.PaCMAP(random_state=0).fit_transform(x.astype(np.float32)), np.float64)
+    finally:
+        numba.set_num_threads(threads)
 
 
 def in_unit_square(points: Array) -> Array:

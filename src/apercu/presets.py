@@ -3,6 +3,7 @@ the saved recipe and the documentation."""
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any, Literal
@@ -33,10 +34,11 @@ def ae(
     dim: int = 32,
     encoder: Network = "dense",
     width: int = 64,
+    hidden: int = 0,
     likelihood: Pixels = "mse",
 ) -> Autoencoder:
     """Autoencoder: dense 784-64-32 as in the third article, or convolutional; pixels alone."""
-    network, decoder, pixel, _ = _ends(image, encoder, likelihood, dim, width)
+    network, decoder, pixel, _ = _ends(image, encoder, likelihood, dim, width, hidden)
     return Autoencoder(
         image, network, Identity(network.features, dim), decoder, pixel, Objective({"pixels": Term(pixels)})
     )
@@ -49,11 +51,12 @@ def cae(
     dim: int = 32,
     encoder: Network = "dense",
     width: int = 64,
+    hidden: int = 0,
     likelihood: Pixels = "mse",
     contraction: float = 0.1,
 ) -> Autoencoder:
     """Contractive autoencoder: pixels + `contraction` · ‖∂z/∂x‖², a code that small changes do not move."""
-    network, decoder, pixel, _ = _ends(image, encoder, likelihood, dim, width)
+    network, decoder, pixel, _ = _ends(image, encoder, likelihood, dim, width, hidden)
     objective = Objective({"pixels": Term(pixels), "contraction": Term(cost("contraction"), contraction)})
     return Autoencoder(image, network, Contractive(network.features, dim), decoder, pixel, objective)
 
@@ -65,13 +68,14 @@ def vae(
     dim: int = 32,
     encoder: Network = "conv",
     width: int = 32,
+    hidden: int = 0,
     likelihood: Pixels = "gaussian",
     beta: float = 1.0,
     warmup: float = 0.1,
     free_bits: float = 0.0,
 ) -> Autoencoder:
     """Variational autoencoder: pixels + `beta` · KL(q(z|x) ‖ N(0, I)); the convolutional one of articles 2 and 5."""
-    network, decoder, pixel, _ = _ends(image, encoder, likelihood, dim, width)
+    network, decoder, pixel, _ = _ends(image, encoder, likelihood, dim, width, hidden)
     objective = Objective({"pixels": Term(pixels), "kl": Term(cost("kl"), beta, warmup)})
     return Autoencoder(image, network, Gaussian(network.features, dim, free_bits), decoder, pixel, objective)
 
@@ -83,6 +87,7 @@ def vae_cnn(
     dim: int = 64,
     encoder: Network = "residual",
     width: int = 32,
+    hidden: int = 128,
     likelihood: Pixels = "gaussian",
     beta: float = 1.0,
     lam: float = 0.0,
@@ -93,7 +98,7 @@ def vae_cnn(
 
     `lam` 0 takes one nat of label for each pixel of the image, so that the two parts pull about equally hard.
     """
-    network, decoder, pixel, grid = _ends(image, encoder, likelihood, dim, width)
+    network, decoder, pixel, grid = _ends(image, encoder, likelihood, dim, width, hidden)
     objective = Objective(
         {
             "pixels": Term(pixels),
@@ -152,6 +157,13 @@ def build(preset: str, image: ImageSpec, classes: int, settings: dict[str, Any])
     """
     if preset not in PRESETS:
         raise ApercuError(f"there is no preset {preset!r}; choose one of: {', '.join(PRESETS)}")
+    known = [p.name for p in inspect.signature(PRESETS[preset]).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    strange = sorted(set(settings) - set(known))
+    if strange:
+        raise ApercuError(f"preset {preset} has no setting {strange[0]!r}; it has: {', '.join(known)}")
+    for name in ("dim", "width", "codes", "depth"):
+        if name in settings and not (isinstance(settings[name], int) and settings[name] >= 1):
+            raise ApercuError(f"{name} must be a whole number of at least 1, not {settings[name]!r}")
     model = PRESETS[preset](image, classes, **settings)
     if model.fixed_size and not image.uniform:
         raise ApercuError(
@@ -175,7 +187,7 @@ def _grid(image: ImageSpec, encoder: Encoder) -> Grid:
 
 
 def _ends(
-    image: ImageSpec, name: str, likelihood: str, dim: int, width: int
+    image: ImageSpec, name: str, likelihood: str, dim: int, width: int, hidden: int
 ) -> tuple[Encoder, Decoder, Likelihood, Grid]:
     """Encoder, mirrored decoder and likelihood of a vector code, and the code's grid."""
     pixel: Likelihood = registry.part("likelihoods", likelihood)(image.maximum)
@@ -183,7 +195,7 @@ def _ends(
     decoder_part = registry.part("decoders", name)
     if encoder.vector:
         return encoder, decoder_part(image, dim, pixel.numbers, width=width), pixel, (1, 1)
-    grid, hidden = _grid(image, encoder), 4 * width
+    grid = _grid(image, encoder)
     decoder: Decoder = decoder_part(image, encoder.features, pixel.numbers, width=width)
     vector = ToVector(encoder, grid, hidden)
     return vector, FromVector(decoder, dim, grid, encoder.features, hidden), pixel, (1, 1)

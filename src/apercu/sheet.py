@@ -16,20 +16,22 @@ SHOWN = 96
 
 
 def encode_png(pixels: NDArray[Any]) -> bytes:
-    """PNG of stored pixels (C, H, W): grey or colour with 8 or 16 bits; floats in [0, 1] are written with 16."""
+    """PNG of (C, H, W) with one or three channels, 8 or 16 bits."""
     import imagecodecs
 
-    if pixels.dtype.kind == "f":
-        pixels = np.rint(np.clip(pixels, 0, 1) * 65535).astype(np.uint16)
-    if len(pixels) not in (1, 3):
-        pixels = pixels[:1]
     rows = np.ascontiguousarray(np.moveaxis(pixels, 0, -1))
     return bytes(imagecodecs.png_encode(rows[..., 0] if rows.shape[2] == 1 else rows))
 
 
-def save_image(pixels: NDArray[Any], path: Path) -> None:
-    """Write stored pixels (C, H, W): PNG, or TIFF where PNG cannot hold the channels; parents are made."""
+def save_image(pixels: NDArray[Any], path: Path, white: float = 255) -> None:
+    """Write pixels (C, H, W) whose value `white` means white: PNG, or TIFF where PNG cannot hold the channels.
+
+    Values of 8- and 16-bit images are written as they are; others are scaled to what any program shows as white.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    if white not in (255, 65535):
+        top = 255 if 1 < white < 255 else 65535
+        pixels = np.rint(np.clip(pixels / white, 0, 1) * top).astype(np.uint8 if top == 255 else np.uint16)
     if len(pixels) in (1, 3):
         write_atomically(path.with_suffix(".png"), encode_png(pixels))
         return

@@ -22,7 +22,7 @@ class Tracker:
         if folder is not None and importlib.util.find_spec("tensorboard"):
             from torch.utils.tensorboard import SummaryWriter  # heavy, and only where it is installed
 
-            self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=start or None)  # type: ignore[no-untyped-call]
+            self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=start or None)
 
     def write(self, history: Sequence[Row]) -> None:
         """Write the whole history, and its last row to TensorBoard."""
@@ -37,12 +37,12 @@ class Tracker:
         if self.board is not None:
             for name, value in history[-1].items():
                 if name != "step":
-                    self.board.add_scalar(name, value, int(history[-1]["step"]))  # type: ignore[no-untyped-call]
+                    self.board.add_scalar(name, value, int(history[-1]["step"]))
 
     def close(self) -> None:
         """Flush what TensorBoard still holds."""
         if self.board is not None:
-            self.board.close()  # type: ignore[no-untyped-call]
+            self.board.close()
 
 
 def read_history(folder: Path) -> list[Row]:

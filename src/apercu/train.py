@@ -10,18 +10,18 @@ import copy
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
+from apercu.average import Average
 from apercu.checkpoint import NAME, load_checkpoint, save_checkpoint
 from apercu.data.batches import Batches
 from apercu.data.images import ImageSet
-from apercu.engine import choose_device, choose_precision, make_fabric
+from apercu.engine import choose_device, choose_precision, make_fabric, seed_noise
 from apercu.errors import ApercuError, TrainingError
 from apercu.model import Autoencoder
 from apercu.tracking import Row, Tracker
@@ -59,12 +59,13 @@ class Training:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch", "accumulate", "validations"):
-            if getattr(self, name) < 1:
-                raise ApercuError(f"{name} must be at least 1, not {getattr(self, name)}")
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ApercuError(f"{name} must be a whole number of at least 1, not {value!r}")
         for name in ("minutes", "learning_rate", "clip"):
             value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise ApercuError(f"{name} must be a positive number, not {value}")
+            if value is not None and not (isinstance(value, int | float) and 0 < value < math.inf):
+                raise ApercuError(f"{name} must be a positive number, not {value!r}")
 
 
 @dataclass
@@ -128,11 +129,16 @@ def train(
     if resume:
         run.load()
     run.begin()
-    while not run.finished:
+    while not run.finished():
         epoch, skipped = divmod(run.state.step, run.per_epoch)
         for batch in run.batches.epoch(epoch, skipped, run.device):
-            yield run.step(batch, epoch)
-            if run.finished:
+            progress = run.step(batch, epoch)
+            try:
+                yield progress
+            except GeneratorExit:  # whoever drives it stops here: keep what is done
+                run.save()
+                raise
+            if run.finished():
                 break
     run.end()
 
@@ -148,10 +154,10 @@ class _Run:
         self.device = choose_device(settings.device)
         self.fabric = make_fabric(self.device, choose_precision(settings.precision, self.device, model))
         model.to(self.fabric.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average = AveragedModel(model, multi_avg_fn=_averaging(settings.ema), use_buffers=True)
+        self.average = Average(model, settings.ema)
         self.best = copy.deepcopy(model)
-        self.modules: dict[str, nn.Module] = {"model": model, "average": self.average, "best": self.best}
-        learnt = [p for p in model.parameters() if p.requires_grad]
+        self.modules: dict[str, nn.Module] = {"model": model, "average": self.average.module, "best": self.best}
+        self.learnt = learnt = [p for p in model.parameters() if p.requires_grad]
         groups = [
             {"params": [p for p in learnt if p.ndim > 1], "weight_decay": settings.weight_decay},
             {"params": [p for p in learnt if p.ndim <= 1], "weight_decay": 0.0},
@@ -185,7 +191,6 @@ class _Run:
         self.started = self.saved - self.state.seconds
         self.clocked: tuple[int, float] | None = None
 
-    @property
     def finished(self) -> bool:
         """All steps are done, the time is up, or validation stopped improving."""
         state, settings = self.state, self.settings
@@ -198,12 +203,12 @@ class _Run:
         state, settings = self.state, self.settings
         begun = time.monotonic()
         self.model.train()
-        torch.manual_seed((settings.seed * 1_000_003 + state.step) * 1009 + self.fabric.global_rank)
+        seed_noise((settings.seed * 1_000_003 + state.step) * 1009 + self.fabric.global_rank, self.device)
         progress = state.step / state.steps if state.steps else 0.0
         for group in self.optimizer.param_groups:
             group["lr"] = settings.learning_rate * _schedule(state.step, state.steps)
         prices = self._descend(batch, progress)
-        self.average.update_parameters(self.model)
+        self.average.update(state.step)
         state.step += 1
         state.summed += 1
         for name, price in prices.items():
@@ -233,7 +238,7 @@ class _Run:
                 self.fabric.backward(share * total.mean() / x[0].numel())
             for name, price in prices.items():
                 means[name] = means.get(name, torch.zeros(())) + share * price.detach().mean().cpu()
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
+        norm = nn.utils.clip_grad_norm_(self.learnt, self.settings.clip)
         if not torch.isfinite(norm):
             raise TrainingError(self._stopped("the gradient", batch.index))
         self.wrapped_optimizer.step()
@@ -271,7 +276,7 @@ class _Run:
     def _due(self) -> bool:
         """After whole epochs, at most about `validations` times, and at the end."""
         state = self.state
-        if self.finished:
+        if self.finished():
             return True
         every = max(1, (state.steps or 0) // self.settings.validations // self.per_epoch) * self.per_epoch
         return state.step % every == 0
@@ -314,18 +319,3 @@ def _schedule(step: int, steps: int | None) -> float:
     if step < rise or steps is None:
         return min(1.0, (step + 1) / rise)
     return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
-
-
-def _averaging(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor | int], None]:
-    """θ̄ ← d·θ̄ + (1 − d)·θ with d = min(decay, (1 + n) / (10 + n)), so that a short run forgets its start."""
-
-    @torch.no_grad()
-    def update(averages: list[Tensor], values: list[Tensor], count: Tensor | int) -> None:
-        now = min(decay, (1 + int(count)) / (10 + int(count)))
-        for average, value in zip(averages, values, strict=True):
-            if average.is_floating_point():
-                average.lerp_(value, 1 - now)
-            else:
-                average.copy_(value)
-
-    return update

@@ -32,6 +32,13 @@ class ImageSpec:
         return self.channels, self.height, self.width
 
     @property
+    def dtype(self) -> str:
+        """The type that the values are stored in."""
+        if self.maximum == 1:
+            return "float32"
+        return "uint8" if self.maximum <= 255 else "uint16"
+
+    @property
     def dimensions(self) -> int:
         """Numbers in one image, C·H·W."""
         return self.channels * self.height * self.width

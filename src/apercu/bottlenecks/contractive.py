@@ -46,10 +46,11 @@ class Contractive(Bottleneck):
             directions = torch.eye(size, device=z.device)
             directions = directions[:, None, :].expand(size, len(z), size).reshape(size, *z.shape)
         else:
-            # Scores must be repeatable, so without noise the directions are always the same.
+            # A score must not depend on when or beside whom it is asked: without noise all share fixed directions.
             generator = None if noise else torch.Generator(z.device).manual_seed(0)
-            coin = torch.rand(self.probes, *z.shape, device=z.device, generator=generator)
-            directions = (coin < 0.5).float() * 2 - 1
+            shape = z.shape if noise else (1, *z.shape[1:])
+            coin = torch.rand(self.probes, *shape, device=z.device, generator=generator)
+            directions = ((coin < 0.5).float() * 2 - 1).expand(self.probes, *z.shape)
         (rows,) = torch.autograd.grad(z, x, directions, create_graph=self.training, is_grads_batched=True)
         squares = per_image(rows.transpose(0, 1).float().square())
         return squares if size <= EXACT else squares / self.probes

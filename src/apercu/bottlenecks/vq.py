@@ -50,7 +50,7 @@ class VQ(Bottleneck):
     """The nearest of `codes` vectors for every token.
 
     `update`: "ema" averages the features with `decay`, "gradient" learns the codebook by its own cost;
-    `revive`: a code chosen less often than this share of its fair part is moved onto a feature of the batch.
+    `revive`: a code that nothing chose for so many steps is moved onto a feature of the batch.
     """
 
     codebook: Tensor
@@ -62,7 +62,7 @@ class VQ(Bottleneck):
         codes: int = 512,
         update: Literal["ema", "gradient"] = "ema",
         decay: float = 0.99,
-        revive: float = 0.05,
+        revive: int = 20,
     ) -> None:
         super().__init__()
         self.dim, self.codes, self.update, self.decay, self.revive = dim, codes, update, decay, revive
@@ -74,9 +74,11 @@ class VQ(Bottleneck):
             self.register_buffer("codebook", start)
         self.register_buffer("usage", torch.ones(codes))
         self.register_buffer("total", start.clone())
+        self.register_buffer("idle", torch.zeros(codes))
         self.register_buffer("started", torch.tensor(False))
         self.usage: Tensor
         self.total: Tensor
+        self.idle: Tensor
         self.started: Tensor
 
     def forward(self, features: Tensor, grid: Grid, x: Tensor, noise: bool) -> Code:
@@ -113,20 +115,21 @@ class VQ(Bottleneck):
         """Move the running averages, and revive what nothing chooses."""
         counts, sums = sums_by_centre(points, index, self.codes)
         self.usage.lerp_(counts, 1 - self.decay)
-        fair = self.usage.mean()
+        self.idle.add_(1).masked_fill_(counts > 0, 0)
         if self.update == "ema":
             self.total.lerp_(sums, 1 - self.decay)
             # Laplace smoothing keeps a code that is rarely chosen finite.
             smoothed = (self.usage + 1e-5) / (self.usage.sum() + self.codes * 1e-5) * self.usage.sum()
             self.codebook.copy_(self.total / smoothed[:, None])
-        dead = (self.usage < self.revive * fair).nonzero()[:, 0]
+        dead = (self.idle >= self.revive).nonzero()[:, 0]
         if len(dead):
-            self._place(dead, draw(points, len(dead)), float(fair))
+            self._place(dead, draw(points, len(dead)), float(self.usage.mean()))
 
     def _place(self, which: Tensor, vectors: Tensor, usage: float) -> None:
         self.codebook.data[which] = vectors
         self.usage[which] = usage
         self.total[which] = vectors * usage
+        self.idle[which] = 0
 
     @torch.no_grad()
     def health(self, code: Code) -> Health:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +12,7 @@ import typer
 from apercu import registry
 from apercu.cli.describe import recipe_in_words
 from apercu.cli.follow import counting, follow
-from apercu.cli.options import Channels, Device, Fit, FitName, Images, Json, Settings, Size
+from apercu.cli.options import Channels, Device, Fit, Images, Json, Settings, Size
 from apercu.cli.output import SHOWN, Stopped, note, plain, show
 from apercu.errors import ApercuError
 from apercu.settings import parse_settings
@@ -20,17 +20,6 @@ from apercu.settings import parse_settings
 if TYPE_CHECKING:
     from apercu.api import Job, Model
     from apercu.data.open import Images as Opened
-    from apercu.train import Training
-
-
-@dataclass(frozen=True)
-class Opening:
-    """How the images are opened, and how the model will open others."""
-
-    size: str | None
-    fit: FitName
-    channels: int | None
-    strict: bool
 
 
 def fit(
@@ -97,11 +86,24 @@ def fit(
         precision=precision,
         compile=compile,
     )
-    if resume:
-        job = prepare(images, out=out, resume=True)
-    else:
-        opening = Opening(size, fit or "error", channels, strict)
-        job = _prepare(images, out, preset, setting or [], labels, opening, training, overwrite)
+    with counting("opening") as progress:
+        job = prepare(
+            images,
+            preset=preset,
+            labels=labels,
+            out=out,
+            settings={} if resume else _settings(preset or "vae_cnn", setting or []),
+            training=training,
+            size=size,
+            fit=fit or "error",
+            channels=channels,
+            strict=strict,
+            resume=resume,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    if preset is None and job.recipe.preset == "vae":
+        note("these images have no classes to learn, so the preset is vae and not vae_cnn")
     _tell(job)
     try:
         follow(job.run())
@@ -112,46 +114,6 @@ def fit(
     _learn_to_classify(model, job.data)
     words = recipe_in_words(model.recipe)
     show({"model": str(out), **asdict(model.recipe)}, f"{words}\nthe model is in {out}", as_json)
-
-
-def _prepare(
-    images: str,
-    out: Path,
-    preset: str | None,
-    pairs: list[str],
-    labels: str | None,
-    opening: Opening,
-    training: Training,
-    overwrite: bool,
-) -> Job:
-    """The run that these options ask for; without a preset, the images decide it."""
-    from apercu.api import prepare
-    from apercu.data.open import open_images
-
-    settings = _settings(preset or "vae_cnn", pairs)  # a misspelt setting is better found before the images are read
-    with counting("opening") as progress:
-        opened = open_images(
-            images,
-            size=opening.size,
-            fit=opening.fit,
-            channels=opening.channels,
-            strict=opening.strict,
-            progress=progress,
-        )
-    if preset is None and labels is None and len(_labelled_classes(opened)) < 2:
-        note("these images have no classes to learn, so the preset is vae and not vae_cnn")
-        preset, settings = "vae", _settings("vae", pairs)
-    job = prepare(
-        opened,
-        preset=preset or "vae_cnn",
-        labels=labels,
-        out=out,
-        settings=settings,
-        training=training,
-        overwrite=overwrite,
-    )
-    job.recipe.data["request"] |= asdict(opening)  # what `prepare` cannot know of images that were open already
-    return job
 
 
 def _settings(preset: str, pairs: list[str]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from apercu.data.images import ImageSet
+from apercu.data.pixels import Stack
 from apercu.types import Batch
 
 Order = list[np.ndarray]
@@ -51,7 +52,8 @@ class Batches:
         self.images, self.size, self.seed = images, size, seed
         self.rank, self.processes = rank, processes
         labelled = images.labels >= 0
-        self.mixed = bool(labelled.any() and not labelled.all()) and images.spec.uniform
+        # Where more are labelled than the share asks for, a plain shuffle already has them.
+        self.mixed = bool(0 < labelled.mean() < labelled_share) and size > 1 and images.spec.uniform
         self.labelled, self.unlabelled = np.flatnonzero(labelled), np.flatnonzero(~labelled)
         self.from_labelled = min(max(1, round(labelled_share * size)), size - 1) if self.mixed else 0
 
@@ -68,7 +70,7 @@ class Batches:
         rng = np.random.default_rng((self.seed, epoch))
         if not self.mixed:
             order = _by_size(self.images, rng.permutation(len(self.images)), self.size)
-            rng.shuffle(order)  # type: ignore[arg-type]
+            rng.shuffle(order)
             # A last batch much smaller than the others would only add noise; epochs differ in whom they leave out.
             full = [index for index in order if len(index) > self.size // 2 or not self.images.spec.uniform]
             return full or order
@@ -99,8 +101,9 @@ def _by_size(images: ImageSet, index: np.ndarray, size: int) -> Order:
 
 
 def _read_ahead(images: ImageSet, order: Order, device: torch.device | str) -> Iterator[Batch]:
-    """Read the next batch in a thread while the caller works on this one."""
-    if not order:
+    """Read the next batch in a thread while the caller works on this one, unless reading costs nothing."""
+    if not order or (isinstance(images.pixels, Stack) and device == "cpu"):
+        yield from (to_batch(images, index) for index in order)
         return
     with ThreadPoolExecutor(1) as pool:
         coming = pool.submit(to_batch, images, order[0], device)

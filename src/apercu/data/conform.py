@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from apercu.data.convert import Fit
 from apercu.data.images import ImageSet
@@ -22,7 +23,7 @@ class Wanted:
 
     spec: ImageSpec
     fixed_size: bool
-    size: str | tuple[int, int] | None = None
+    size: str | int | tuple[int, int] | None = None
     fit: Fit = "error"
     channels: int | None = None
 
@@ -48,9 +49,9 @@ def conform(images: object, wanted: Wanted, split: str = "all") -> ImageSet:
     return _check(chosen, wanted)
 
 
-def _in_stored_values(images: Any, spec: ImageSpec) -> np.ndarray:  # noqa: ANN401
+def _in_stored_values(images: Any, spec: ImageSpec) -> NDArray[Any]:  # noqa: ANN401
     """An array that holds the values that the model's own images were stored with, in their type."""
-    array = np.asarray(images.detach().cpu() if hasattr(images, "detach") else images)
+    array: NDArray[Any] = np.asarray(images.detach().cpu() if hasattr(images, "detach") else images)
     if spec.maximum == 1:
         return array.astype(np.float32)
     if array.size and (not np.isfinite(array).all() or array.min() < 0 or array.max() > spec.maximum):
@@ -63,7 +64,8 @@ def _in_stored_values(images: Any, spec: ImageSpec) -> np.ndarray:  # noqa: ANN4
             f"these values lie between 0 and 1 and this model was trained on 0 to {spec.maximum:g}; "
             f"multiply them by {spec.maximum:g}"
         )
-    return np.rint(array).astype(np.uint8 if spec.maximum <= 255 else np.uint16)
+    stored: NDArray[Any] = np.rint(array).astype(spec.dtype)
+    return stored
 
 
 def _check(images: ImageSet, wanted: Wanted) -> ImageSet:

@@ -20,15 +20,15 @@ class Decoder(nn.Module, ABC):
 
 
 class FromVector(Decoder):
-    """The mirror of `ToVector`: two dense layers from one token to the map that `decoder` starts from."""
+    """The mirror of `ToVector`: from one token, through `hidden` units unless that is 0, to the map of `decoder`."""
 
-    def __init__(self, decoder: Decoder, dim: int, grid: Grid, width: int, features: int) -> None:
+    def __init__(self, decoder: Decoder, dim: int, grid: Grid, width: int, hidden: int = 0) -> None:
         super().__init__()
         self.decoder, self.grid, self.width = decoder, grid, width
         self.stride = decoder.stride
-        self.dense = nn.Sequential(
-            nn.Linear(dim, features), nn.ReLU(), nn.Linear(features, grid[0] * grid[1] * width), nn.ReLU()
-        )
+        length = grid[0] * grid[1] * width
+        first = [nn.Linear(dim, hidden), nn.ReLU()] if hidden else []
+        self.dense = nn.Sequential(*first, nn.Linear(hidden or dim, length))
 
     def forward(self, z: Tensor, grid: Grid) -> Tensor:
         """(B, 1, D) → (B, K·C, H, W)."""

@@ -25,17 +25,18 @@ class Encoder(nn.Module, ABC):
 
 
 class ToVector(Encoder):
-    """One token from a map: flatten the map of `encoder`, then one dense layer of `features`; images of one size."""
+    """One token from a map: the map of `encoder` in a row, then a dense layer of `hidden` units unless that is 0."""
 
     vector = True
 
-    def __init__(self, encoder: Encoder, grid: Grid, features: int) -> None:
+    def __init__(self, encoder: Encoder, grid: Grid, hidden: int = 0) -> None:
         super().__init__()
         self.encoder = encoder
-        self.stride, self.features = encoder.stride, features
-        self.dense = nn.Linear(grid[0] * grid[1] * encoder.features, features)
+        length = grid[0] * grid[1] * encoder.features
+        self.stride, self.features = encoder.stride, hidden or length
+        self.dense = nn.Sequential(nn.Linear(length, hidden), nn.ReLU()) if hidden else nn.Identity()
 
     def forward(self, x: Tensor) -> tuple[Tensor, Grid]:
         """(B, C, H, W) → (B, 1, F), (1, 1)."""
         tokens, _ = self.encoder(x)
-        return self.dense(tokens.flatten(1)).relu().unsqueeze(1), (1, 1)
+        return self.dense(tokens.flatten(1)).unsqueeze(1), (1, 1)

@@ -50,7 +50,7 @@ def write_report(model: Model, images: Images, path: Path, comparison: Rows | No
             again=make_again(model),
             film=seen.film.notes(seen.images.spec.channels),
             split={"test": "test", "val": "validation", "train": "training"}[split],
-            looked_at=len(seen),
+            looked_at=seen.counted,
             **_inline(),
         )
     )

@@ -95,7 +95,7 @@ def code_size(model: Model, look: Look) -> CodeSize:
     grid = model.network.grid((spec.height, spec.width))
     tokens, values = grid[0] * grid[1], spec.dimensions
     image = f"An image of {spec.height}×{spec.width}" + (f"×{spec.channels}" if spec.channels > 1 else "")
-    image += " pixel values" + ("" if spec.uniform else ", the largest,")
+    image += " pixel values" + ("" if spec.uniform else " (the largest)")
     bottleneck = model.network.bottleneck
     if look.code.symbols is not None and isinstance(bottleneck, VQ):
         bits = tokens * look.code.symbols.shape[2] * math.log2(bottleneck.codes)

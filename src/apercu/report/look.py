@@ -19,9 +19,9 @@ from apercu.report.pictures import Film, Picture
 from apercu.types import Code
 from apercu.validate import TOKENS, concatenate, sample_of
 
-MOST, FEWEST = 2000, 100
-VALUES = 40_000_000  # pixel values that one pass may read, so that large images do not take minutes
-TOGETHER = 3_000_000  # pixel values in one step, so that they do not fill memory
+MOST, FEWEST = 2000, 36
+PIXELS = 2_500_000  # in one pass, so that large images do not take minutes
+TOGETHER = 3_000_000  # values in one step, so that they do not fill memory
 SPRITES = 3_000_000  # pixels in all the thumbnails of one page
 LARGEST_SPRITE = 72
 
@@ -32,11 +32,12 @@ Floats = NDArray[np.float32]
 class Look:
     """What one pass found.
 
-    `features`: (N, K), one vector for each image; `psnr` and `ssim`: (N,); `baseline`: the PSNR of the average image,
+    `total`: how many images there were to look at; `features`: (N, K), one vector for each image; `psnr` and `ssim`: (N,); `baseline`: the PSNR of the average image,
     where images share a size; `code`: the code of the first images; `sprites`: one thumbnail for each image.
     """
 
     images: ImageSet
+    total: int
     film: Film
     features: Floats
     psnr: Floats
@@ -49,6 +50,11 @@ class Look:
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def counted(self) -> str:
+        """2,000, or 2,000 of 10,000."""
+        return f"{len(self):,}" if len(self) == self.total else f"{len(self):,} of {self.total:,}"
+
 
 def parts(images: ImageSet) -> Iterator[NDArray[np.int64]]:
     """Positions of images, as many at a time as memory allows."""
@@ -59,7 +65,8 @@ def parts(images: ImageSet) -> Iterator[NDArray[np.int64]]:
 
 def look(model: Model, images: ImageSet) -> Look:
     """Encode and decode at most `MOST` of the images, fewer where they are large."""
-    images = sample_of(images, min(MOST, max(FEWEST, VALUES // images.spec.dimensions)))
+    total = len(images)
+    images = sample_of(images, min(MOST, max(FEWEST, int(PIXELS / images.sizes.prod(1).mean()))))
     count = len(images)
     side = min(LARGEST_SPRITE, int((SPRITES / count) ** 0.5))
     film = Film.for_images([_pixels(images, i) for i in range(min(count, 50))], images.spec.maximum)
@@ -84,6 +91,7 @@ def look(model: Model, images: ImageSet) -> Look:
                 tokens += output.code.mean.shape[0] * output.code.mean.shape[1]
     return Look(
         images,
+        total,
         film,
         np.stack([features[i] for i in range(count)]),
         psnr,

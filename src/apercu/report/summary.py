@@ -66,7 +66,8 @@ def summarise(
     data = model.recipe.data
     learnt, labelled = int(data.get("train", 0)), int(data.get("labelled", 0))
     images = many(learnt, "image")
-    headline = f"{images}, each in {code.figure}{FIXED}{code.unit}"
+    most = "" if model.recipe.image.uniform else "at most "
+    headline = f"{images}, each in {most}{code.figure}{FIXED}{code.unit}"
     begin = f"The preset {model.recipe.preset} learnt from {images}"
     if labelled:
         each = "all" if labelled == learnt else number(labelled)
@@ -80,7 +81,7 @@ def summarise(
         lead.append(_recognised(model, found, asked))
         around = f"95{FIXED}% interval {interval(found.right, len(found.known))}"
         figures.append(Figure(percent(found.accuracy), "recognised", around))
-    lead.append(_redrawn(look, many(len(look), SEEN[split])))
+    lead.append(_redrawn(look, split))
     figures += [
         Figure(f"{look.psnr.mean():.1f}{FIXED}dB", "PSNR, redrawn", f"SSIM {look.ssim.mean():.2f}"),
         Figure(code.figure, f"{code.unit} in the code", code.beside),
@@ -117,8 +118,9 @@ def _cautions(split: str, look: Look, found: Recognition | None) -> list[str]:
     return cautions
 
 
-def _redrawn(look: Look, asked: str) -> str:
-    text = f"Redrawn from the code, {asked} come back with {look.psnr.mean():.1f}{FIXED}dB PSNR"
+def _redrawn(look: Look, split: str) -> str:
+    seen = SEEN[split] if look.total == 1 else f"{SEEN[split]}s"
+    text = f"Redrawn from the code, {look.counted} {seen} {'comes' if look.total == 1 else 'come'} back with {look.psnr.mean():.1f}{FIXED}dB PSNR"
     if look.baseline is not None:
         text += f", where the average image, which needs no code, reaches {look.baseline:.1f}{FIXED}dB"
     return text + "."

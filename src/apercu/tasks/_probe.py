@@ -29,8 +29,9 @@ def candidates(count: int, smallest: int, seed: int) -> dict[str, Any]:
         "mlp": MLPClassifier((256,), alpha=1e-2, max_iter=300, early_stopping=count > 1000, random_state=seed),
         "knn": KNeighborsClassifier(min(5, smallest), weights="distance"),
     }
-    if count <= LARGE and smallest >= 2:  # the kernel matrix grows with the square, calibration needs two folds
-        found["svm"] = CalibratedClassifierCV(SVC(C=10.0, random_state=seed), ensemble=False, cv=min(3, smallest))
+    if count <= LARGE and smallest >= 3:  # the kernel matrix grows with the square; calibration folds what folds leave
+        svm = SVC(C=10.0, random_state=seed)
+        found["svm"] = CalibratedClassifierCV(svm, ensemble=False, cv=3 if smallest >= 5 else 2)
     return {name: make_pipeline(StandardScaler(), found[name]) for name in METHODS if name in found}
 
 
@@ -55,10 +56,8 @@ def fit_probe(x: NDArray[Any], y: NDArray[np.int64], method: str, seed: int) -> 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         if len(chosen) > 1 and smallest >= 2:
-            if len(y) > LARGE:  # choosing among probes needs fewer images than fitting the chosen one
-                part = np.random.default_rng(seed).permutation(len(y))[:LARGE]
-            else:
-                part = np.arange(len(y))
+            # Choosing among probes needs fewer images than fitting the chosen one.
+            part = np.random.default_rng(seed).permutation(len(y))[:LARGE]
             folds = StratifiedKFold(min(5, smallest), shuffle=True, random_state=seed)
             scores = {
                 name: float(cross_val_score(probe, x[part], y[part], cv=folds).mean()) for name, probe in chosen.items()

@@ -90,13 +90,12 @@ class Generate(Task):
         """The images per class or under "all"; with `out`, `CLASS/0000.png`, … and `sheet.png`."""
         drawn = self.draw(images)
         if out is not None:
+            white = self.model.recipe.image.maximum
             shown = []
             for name, pixels in drawn.items():
                 for number, image in enumerate(pixels):
-                    save_image(image, out / name.replace("/", "_") / f"{number:04d}")
-                shown += [
-                    image / np.float32(self.model.recipe.image.maximum) for image in pixels[: max(10, 64 // len(drawn))]
-                ]
+                    save_image(image, out / name.replace("/", "_") / f"{number:04d}", white)
+                shown += [image / np.float32(white) for image in pixels[: max(10, 64 // len(drawn))]]
             save_image(contact_sheet(shown, columns=10 if len(drawn) > 1 else 8), out / "sheet")
         counts = {name: len(pixels) for name, pixels in drawn.items()}
         return {"n": sum(counts.values()), "classes": counts, "out": str(out) if out else None}
@@ -158,7 +157,8 @@ class Generate(Task):
         cosine = float((a * b).sum() / max(1e-12, float(np.linalg.norm(a) * np.linalg.norm(b))))
         angle = math.acos(min(1.0, max(-1.0, cosine)))
         if angle < 1e-3:
-            return (1 - steps) * a + steps * b
+            straight: Array = (1 - steps) * a + steps * b
+            return straight
         along: Array = (np.sin((1 - steps) * angle) * a + np.sin(steps * angle) * b) / math.sin(angle)
         return along
 

@@ -60,7 +60,7 @@ class Likelihood(Task):
                 f"preset {self.model.recipe.preset} has no posterior; the likelihood needs vae or vae_cnn"
             )
         parts = []
-        for drawn in torch.arange(self.samples).split(AT_ONCE):
+        for drawn in torch.split(torch.arange(self.samples), AT_ONCE):
             noise = torch.randn(len(drawn), *code.mean.shape, device=x.device)
             z = code.mean + code.scale * noise
             # ln p(z) − ln q(z|x): the constants −½ ln 2π of both cancel.

@@ -31,6 +31,7 @@ class Reconstruct(Task):
         """PSNR (dB) and SSIM of every image; with `out`, `NAME.png` each, and `sheet.png`: image, reconstruction, error."""
         if images is None or len(images) == 0:
             raise ApercuError("there are no images here to reconstruct")
+        white = self.model.recipe.image.maximum
         rows: list[Result] = []
         shown: list[NDArray[np.float32]] = []
         for batch, output in self.model.outputs(images):
@@ -42,7 +43,7 @@ class Reconstruct(Task):
             ):
                 rows.append({"id": images.ids[i], "psnr": float(p), "ssim": float(s)})
                 if out is not None:
-                    save_image(self.model.stored(decoded), out / file_stem(images.ids[i]))
+                    save_image(self.model.stored(decoded), out / file_stem(images.ids[i]), white)
                 if len(shown) < 3 * self.show:
                     shown += [original, decoded, np.abs(original - decoded)]
         if out is not None:
