@@ -15,13 +15,13 @@ import time
 from typing import Any
 
 import numpy as np
-from record import SHARED, Record
 
-from apercu.api import prepare
 from apercu.data.images import ImageSet
 from apercu.data.open import Images, open_images
+from apercu.fitting import prepare
 from apercu.tasks.likelihood import Likelihood
-from apercu.train import Training
+from apercu.training import Training
+from record import SHARED, Record
 
 SETTINGS = {"encoder": "dense", "width": 400, "dim": 40, "likelihood": "bernoulli", "warmup": 0.0}
 

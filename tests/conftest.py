@@ -1,4 +1,4 @@
-"""What every test shares: one thread per worker, images that tests draw themselves, and the real ones where they are."""
+"""What every test shares: one thread per worker, images that it draws, and the real ones where they are."""
 
 from __future__ import annotations
 

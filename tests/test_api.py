@@ -11,7 +11,7 @@ from PIL import Image
 
 import apercu
 from apercu.api import Model
-from apercu.train import Training
+from apercu.training import Training
 from tests.conftest import shapes
 
 FAST = Training(epochs=1, batch=32, device="cpu", precision="32")

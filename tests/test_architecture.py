@@ -1,4 +1,4 @@
-"""The shape of the house: imports flow one way, files stay small, nothing is written twice, everything is documented."""
+"""The shape of the house: imports flow one way, files stay small, nothing stands twice, all is documented."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from apercu.train import Progress
 
 def _progress(step: int, warnings: list[str]) -> Progress:
     row = {"step": float(step), "val_accuracy": 0.5}
-    return Progress(step, 3, 0, 1.0, {"pixels": 12.0}, 100.0, row, [row], warnings)
+    return Progress(step, 3, 0, 1.0, {"pixels": 12.0}, 100.0, row, [row], row, warnings)
 
 
 WARNED: tuple[list[str], ...] = ([], ["only 2 of 9 [codes] are used"], ["only 3 of 9 [codes] are used"])

@@ -158,7 +158,7 @@ def test_decisions_are_numbered_without_gaps() -> None:
 
 
 def test_training_options_stand_in_concepts_with_their_defaults() -> None:
-    assert cells(DOCS / "concepts.md", "\n## Training") == fields("train.py", "Training")
+    assert cells(DOCS / "concepts.md", "\n## Training") == fields("training.py", "Training")
 
 
 @pytest.mark.parametrize(("file", "name"), [("store.py", "Recipe"), ("types.py", "ImageSpec")])
@@ -256,7 +256,7 @@ def test_python_names_what_there_is(page: str, text: str) -> None:
         ):
             called, keywords = node.func.attr, {keyword.arg for keyword in node.keywords}
             if node.func.value.id == "apercu" and called in ("fit", "load", "prepare"):
-                function = definition("api.py", called)
+                function = definition("api.py" if called == "load" else "fitting.py", called)
                 assert isinstance(function, ast.FunctionDef)
                 assert keywords <= set(arguments(function, api)), f"{page}: {called}"
             if node.func.value.id == "model" and called in methods:

@@ -117,7 +117,7 @@ def test_dead_codes_are_revived() -> None:
     vq = VQ(2, 2, codes=4, decay=0.5).train()
     vq(torch.randn(1, 64, 2), (1, 64), torch.zeros(1), noise=True)
     vq._place(torch.tensor([3]), torch.full((1, 2), 1e6), 1.0)
-    for _ in range(12):
+    for _ in range(vq.revive + 5):
         vq(torch.randn(1, 64, 2), (1, 64), torch.zeros(1), noise=True)
     assert vq.codebook[3].abs().max() < 1e3
 

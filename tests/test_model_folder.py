@@ -12,11 +12,12 @@ import torch
 
 import apercu
 from apercu import store
-from apercu.api import RUN, Model, prepare
+from apercu.api import Model
 from apercu.checkpoint import NAME
 from apercu.errors import ApercuError, FormatError
+from apercu.fitting import RUN, prepare
 from apercu.presets import PRESETS
-from apercu.train import Training
+from apercu.training import Training
 from tests.conftest import shapes
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -129,7 +130,7 @@ def test_a_stopped_run_is_resumed_with_its_own_settings_or_refused(tmp_path: Pat
     for _ in job.run():
         pass
     model = job.finish()
-    assert model.recipe.settings == {"width": 8}
+    assert (model.recipe.settings["width"], model.recipe.settings["dim"]) == (8, 64)
     assert all(torch.equal(v, whole.network.state_dict()[k]) for k, v in model.network.state_dict().items())
     assert not (tmp_path / "m" / NAME).exists()
     with pytest.raises(ApercuError, match="is finished"):

@@ -14,13 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from apercu import api
-from apercu.api import Model
-from apercu.data.open import Images, open_images
+import apercu
+from apercu import Images, Model, Training, open_images
 from apercu.presets import PRESETS
 from apercu.report import write_report
 from apercu.report.summary import Rows
-from apercu.train import Training
 
 from .conftest import shapes
 
@@ -79,7 +77,7 @@ class Page(HTMLParser):
 
 
 def untrained(images: Images, preset: str = "vae") -> Model:
-    job = api.prepare(images, preset=preset, settings=SMALL[preset], training=Training(device="cpu"))
+    job = apercu.prepare(images, preset=preset, settings=SMALL[preset], training=Training(device="cpu"))
     return Model(job.network, job.recipe, device="cpu")
 
 
@@ -103,7 +101,7 @@ def opened() -> Images:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, opened: Images) -> Model:
     """A model with a folder and a history."""
-    return api.fit(
+    return apercu.fit(
         opened,
         preset="vae_cnn",
         labels=40,
@@ -141,7 +139,7 @@ def test_the_figures_are_those_of_the_model(trained: Model, opened: Images, tmp_
 
 def test_the_same_model_writes_the_same_page(trained: Model, opened: Images, tmp_path: Path) -> None:
     first = write_report(trained, opened, tmp_path / "a.html").read_bytes()
-    again = api.load(trained.folder or "", device="cpu")
+    again = apercu.load(trained.folder or "", device="cpu")
     assert write_report(again, opened, tmp_path / "b.html").read_bytes() == first
 
 
@@ -226,7 +224,7 @@ def test_without_images_held_back(opened: Images, tmp_path: Path, missing: tuple
 
 def test_nothing_at_all(opened: Images, tmp_path: Path) -> None:
     nothing = opened.test.subset([])
-    with pytest.raises(api.ApercuError, match="no images"):
+    with pytest.raises(apercu.ApercuError, match="no images"):
         write_report(untrained(opened), Images(nothing, nothing, nothing, [], [], "none"), tmp_path / "r.html")
 
 

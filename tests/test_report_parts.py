@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from apercu import api
-from apercu.api import Model
+import apercu
+from apercu import Model, Training
 from apercu.maps import maps, neighbour_agreement
 from apercu.report.again import make_again
 from apercu.report.pictures import Film, data_uri, sheet
 from apercu.report.plots import bars, chart, nice_ticks
 from apercu.report.words import brief, percent, wilson
-from apercu.train import Training
 
 from .conftest import shapes
 
@@ -26,7 +25,7 @@ SETTINGS = {"dim": 8, "width": 4}
 @pytest.fixture
 def model(tmp_path: Path) -> Model:
     training = Training(epochs=3, batch=32, device="cpu")
-    job = api.prepare(shapes(80), preset="vae_cnn", labels=20, settings=SETTINGS, training=training)
+    job = apercu.prepare(shapes(80), preset="vae_cnn", labels=20, settings=SETTINGS, training=training)
     return Model(job.network, job.recipe, tmp_path / "my model", "cpu")
 
 

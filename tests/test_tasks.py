@@ -1,4 +1,4 @@
-"""Every task in the folder, on a small trained model: it answers in JSON, writes what it says, and refuses with advice."""
+"""Every task in the folder, on a small model: it answers in JSON, writes what it says, refuses with advice."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from apercu.data.open import Images
 from apercu.errors import ApercuError, FormatError
 from apercu.tasks._probe import METHODS
 from apercu.tasks.base import Task
-from apercu.train import Training
+from apercu.training import Training
 
 TASKS = registry.names("tasks")
 FAST = Training(epochs=8, batch=64, device="cpu", precision="32")

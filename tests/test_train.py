@@ -22,7 +22,8 @@ from apercu.errors import ApercuError, TrainingError
 from apercu.model import Autoencoder
 from apercu.presets import PRESETS, build
 from apercu.tracking import read_history
-from apercu.train import Training, _Run, train
+from apercu.train import _Run, train
+from apercu.training import Training
 from tests.conftest import shapes
 
 FAST = Training(epochs=2, batch=32, precision="32", device="cpu", ema=0.9)

@@ -7,11 +7,12 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from apercu.api import Job, Model, fit, load, prepare
+    from apercu.api import Model, load
     from apercu.data.open import Images, open_images
     from apercu.errors import ApercuError, FormatError, TrainingError
     from apercu.estimators import AutoencoderClassifier, AutoencoderTransformer
-    from apercu.train import Training
+    from apercu.fitting import Job, fit, prepare
+    from apercu.training import Training
 
 __version__ = version("apercu")
 __all__ = [
@@ -37,14 +38,14 @@ _HOME = {
     "AutoencoderTransformer": "estimators",
     "FormatError": "errors",
     "Images": "data.open",
-    "Job": "api",
+    "Job": "fitting",
     "Model": "api",
-    "Training": "train",
+    "Training": "training",
     "TrainingError": "errors",
-    "fit": "api",
+    "fit": "fitting",
     "load": "api",
     "open_images": "data.open",
-    "prepare": "api",
+    "prepare": "fitting",
 }
 
 

@@ -16,7 +16,8 @@ from apercu.data.batches import in_order
 from apercu.data.images import ImageSet
 from apercu.objective import Objective, Term, label
 from apercu.presets import build
-from apercu.train import Training, train
+from apercu.train import train
+from apercu.training import Training
 
 Labels = NDArray[np.int64]
 

@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from apercu.api import Job, Model, prepare
+from apercu.api import Model
 from apercu.baselines import BASELINES
 from apercu.data.open import open_images
+from apercu.fitting import Job, prepare
 from apercu.report import write_report
 from apercu.tasks.classify import Classify
 from apercu.tasks.generate import Generate
 from apercu.tasks.reconstruct import Reconstruct
-from apercu.train import Training
+from apercu.training import Training
 
 IMAGES, LABELS, SEEDS = "sklearn:digits", 100, (0, 1, 2)
 OURS = "VAE-CNN (Apercu)"

@@ -15,8 +15,8 @@ from apercu.model import Autoencoder
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-Precision = Literal["auto", "32", "bf16", "16"]
-PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+Precision = Literal["auto", "32", "bf16"]
+PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed"}
 
 
 def fast_bf16(device: str) -> bool:
@@ -55,6 +55,11 @@ def choose_precision(precision: str, device: str, model: Autoencoder) -> str:
     if precision not in PRECISIONS:
         raise ApercuError(f"there is no precision {precision!r}; choose one of: auto, {', '.join(PRECISIONS)}")
     return PRECISIONS[precision]
+
+
+def first_process() -> bool:
+    """Whether this process is the only one, or the one of them that writes files."""
+    return int(os.environ.get("RANK", 0)) == 0
 
 
 def seed_noise(seed: int, device: str) -> None:

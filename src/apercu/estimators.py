@@ -22,14 +22,15 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from apercu.api import BATCH, Model, fit
+from apercu.api import BATCH, Model
 from apercu.data.batches import in_order
 from apercu.data.images import ImageSet
 from apercu.data.open import Images
 from apercu.data.pixels import Stack
 from apercu.data.survey import digest
 from apercu.errors import ApercuError
-from apercu.train import Training
+from apercu.fitting import fit
+from apercu.training import Training
 from apercu.types import ImageSpec
 
 __all__ = ["AutoencoderClassifier", "AutoencoderTransformer"]

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from apercu.bottlenecks.base import Bottleneck
 from apercu.decoders.base import Decoder
-from apercu.encoders.base import Encoder, Grid
+from apercu.encoders.base import Encoder
 from apercu.heads import LabelHead
 from apercu.likelihoods.base import Likelihood, PixelDistribution
 from apercu.objective import Objective
-from apercu.types import Batch, Code, ImageSpec, Output
+from apercu.types import Batch, Code, Grid, ImageSpec, Output
 
 
 class Autoencoder(nn.Module):

@@ -14,13 +14,13 @@ from apercu.bottlenecks.gaussian import Gaussian
 from apercu.bottlenecks.identity import Identity
 from apercu.bottlenecks.vq import VQ
 from apercu.decoders.base import Decoder, FromVector
-from apercu.encoders.base import Encoder, Grid, ToVector
+from apercu.encoders.base import Encoder, ToVector
 from apercu.errors import ApercuError
 from apercu.heads import LabelHead, pooled_size
 from apercu.likelihoods.base import Likelihood
 from apercu.model import Autoencoder
 from apercu.objective import Objective, Term, cost, label, pixels
-from apercu.types import ImageSpec
+from apercu.types import Grid, ImageSpec
 
 Network = Literal["dense", "conv", "residual"]
 Pixels = Literal["mse", "gaussian", "bernoulli", "logistic"]
@@ -149,15 +149,25 @@ def vqvae(
 PRESETS: dict[str, Preset] = {preset.__name__: preset for preset in (ae, cae, vae, vae_cnn, vqvae)}
 
 
+def defaults(preset: str) -> dict[str, Any]:
+    """The settings of `preset` where none is given.
+
+    Raises:
+        ApercuError: no such preset.
+    """
+    if preset not in PRESETS:
+        raise ApercuError(f"there is no preset {preset!r}; choose one of: {', '.join(PRESETS)}")
+    parameters = inspect.signature(PRESETS[preset]).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
 def build(preset: str, image: ImageSpec, classes: int, settings: dict[str, Any]) -> Autoencoder:
     """The model that `preset` makes of these settings.
 
     Raises:
         ApercuError: no such preset, no such setting, or images that this preset cannot take.
     """
-    if preset not in PRESETS:
-        raise ApercuError(f"there is no preset {preset!r}; choose one of: {', '.join(PRESETS)}")
-    known = [p.name for p in inspect.signature(PRESETS[preset]).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    known = defaults(preset)
     strange = sorted(set(settings) - set(known))
     if strange:
         raise ApercuError(f"preset {preset} has no setting {strange[0]!r}; it has: {', '.join(known)}")

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,50 +23,14 @@ from apercu.checkpoint import NAME, load_checkpoint, save_checkpoint
 from apercu.data.batches import Batches
 from apercu.data.images import ImageSet
 from apercu.engine import choose_device, choose_precision, make_fabric, seed_noise
-from apercu.errors import ApercuError, TrainingError
+from apercu.errors import TrainingError
 from apercu.model import Autoencoder
 from apercu.tracking import Row, Tracker
+from apercu.training import Training, schedule
 from apercu.types import Batch
 from apercu.validate import sample_of, validate
 
-
-@dataclass(frozen=True)
-class Training:
-    """How to train.
-
-    `epochs` passes over the images, or as many as fit into `minutes`; `batch`: images in a step, computed in
-    `accumulate` parts; `learning_rate`: its peak, reached after a short rise and followed by half a cosine down to 0;
-    `clip`: largest norm of the gradient of the price per pixel; `ema`: decay of the averaged weights, which are the
-    ones that are kept; `patience`: validations without improvement before stopping, 0 for never; `labelled_share`: of
-    every batch, where only some images are labelled; `checkpoint_seconds`: time between two checkpoints.
-    """
-
-    epochs: int = 30
-    minutes: float | None = None
-    batch: int = 128
-    learning_rate: float = 2e-3
-    weight_decay: float = 1e-4
-    clip: float = 1.0
-    ema: float = 0.999
-    patience: int = 0
-    labelled_share: float = 0.25
-    accumulate: int = 1
-    validations: int = 40
-    checkpoint_seconds: float = 20.0
-    seed: int = 0
-    device: str = "auto"
-    precision: str = "auto"
-    compile: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch", "accumulate", "validations"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ApercuError(f"{name} must be a whole number of at least 1, not {value!r}")
-        for name in ("minutes", "learning_rate", "clip"):
-            value = getattr(self, name)
-            if value is not None and not (isinstance(value, int | float) and 0 < value < math.inf):
-                raise ApercuError(f"{name} must be a positive number, not {value!r}")
+Value = TypeVar("Value")
 
 
 @dataclass
@@ -80,12 +45,17 @@ class State:
     sums: dict[str, float] = field(default_factory=dict)
     summed: int = 0
     best: float = math.inf
+    kept: Row = field(default_factory=dict)
     waited: int = 0
+    late: bool = False
 
 
 @dataclass(frozen=True)
 class Progress:
-    """One step done: `prices` are means over the batch in nats; `row` is there after a validation."""
+    """One step done: `prices` are means over the batch in nats; `row` is there after a validation.
+
+    `history` and `warnings` are those of the validations so far, `kept` is the row of the weights that would be kept.
+    """
 
     step: int
     steps: int | None
@@ -95,6 +65,7 @@ class Progress:
     images_per_second: float
     row: Row | None
     history: list[Row]
+    kept: Row
     warnings: list[str]
 
 
@@ -129,10 +100,12 @@ def train(
     if resume:
         run.load()
     run.begin()
+    if run.finished():  # it was stopped between its last step and its end
+        yield run.progress({}, 0.0, None)
     while not run.finished():
         epoch, skipped = divmod(run.state.step, run.per_epoch)
         for batch in run.batches.epoch(epoch, skipped, run.device):
-            progress = run.step(batch, epoch)
+            progress = run.step(batch)
             try:
                 yield progress
             except GeneratorExit:  # whoever drives it stops here: keep what is done
@@ -193,12 +166,11 @@ class _Run:
 
     def finished(self) -> bool:
         """All steps are done, the time is up, or validation stopped improving."""
-        state, settings = self.state, self.settings
-        late = settings.minutes is not None and state.seconds >= 60 * settings.minutes
-        tired = settings.patience > 0 and state.waited >= settings.patience
-        return late or tired or (state.steps is not None and state.step >= state.steps)
+        state = self.state
+        tired = 0 < self.settings.patience <= state.waited
+        return state.late or tired or (state.steps is not None and state.step >= state.steps)
 
-    def step(self, batch: Batch, epoch: int) -> Progress:
+    def step(self, batch: Batch) -> Progress:
         """One step of the optimiser, and a validation where one is due."""
         state, settings = self.state, self.settings
         begun = time.monotonic()
@@ -206,7 +178,7 @@ class _Run:
         seed_noise((settings.seed * 1_000_003 + state.step) * 1009 + self.fabric.global_rank, self.device)
         progress = state.step / state.steps if state.steps else 0.0
         for group in self.optimizer.param_groups:
-            group["lr"] = settings.learning_rate * _schedule(state.step, state.steps)
+            group["lr"] = settings.learning_rate * schedule(state.step, state.steps)
         prices = self._descend(batch, progress)
         self.average.update(state.step)
         state.step += 1
@@ -214,22 +186,28 @@ class _Run:
         for name, price in prices.items():
             state.sums[name] = state.sums.get(name, 0.0) + price
         state.seconds = time.monotonic() - self.started
-        self._plan()
-        row = self._validate(epoch) if self._due() else None
+        if settings.minutes is not None:
+            self._keep_to(60 * settings.minutes)
+        row = self._validate() if self._due() else None
         if time.monotonic() - self.saved > settings.checkpoint_seconds:
             self.save()
         speed = len(batch.y) * self.fabric.world_size / max(time.monotonic() - begun, 1e-9)
-        return Progress(
-            state.step, state.steps, epoch, state.seconds, prices, speed, row, state.history, state.warnings
-        )
+        return self.progress(prices, speed, row)
+
+    def progress(self, prices: dict[str, float], speed: float, row: Row | None) -> Progress:
+        """What whoever drives the run is told."""
+        state = self.state
+        epoch = (state.step - 1) // self.per_epoch
+        where = (state.step, state.steps, epoch, state.seconds)
+        return Progress(*where, prices, speed, row, state.history, state.kept, state.warnings)
 
     def _descend(self, batch: Batch, progress: float) -> dict[str, float]:
         """Gradients of the mean price per pixel, in `accumulate` parts, clipped; then the optimiser's step."""
         parts = min(self.settings.accumulate, len(batch.y))
         means: dict[str, Tensor] = {}
-        chunks = zip(batch.x.chunk(parts), batch.y.chunk(parts), batch.index.chunk(parts), strict=True)
+        chunks = list(zip(batch.x.chunk(parts), batch.y.chunk(parts), batch.index.chunk(parts), strict=True))
         for number, (x, y, index) in enumerate(chunks, start=1):
-            with self.fabric.no_backward_sync(self.pricing, enabled=number < parts):
+            with self.fabric.no_backward_sync(self.pricing, enabled=number < len(chunks)):
                 prices: dict[str, Tensor] = self.pricing(x, y, index)
                 share = len(y) / len(batch.y)
                 total = self.model.objective.total(prices, progress)
@@ -259,19 +237,23 @@ class _Run:
             f"look at these images, lower the learning rate, or train with precision 32.{kept}"
         )
 
-    def _plan(self) -> None:
-        """With a budget of minutes: once the speed is known, fix the number of steps that fit."""
-        state, minutes = self.state, self.settings.minutes
-        if minutes is None or state.steps is not None:
+    def _keep_to(self, budget: float) -> None:
+        """Once the speed is known, fix the number of steps that fit into `budget` seconds; stop when it is spent."""
+        state = self.state
+        state.late = self._first_says(state.seconds >= budget)
+        if state.steps is not None:
             return
         if self.clocked is None or state.step <= 3:  # the first steps allocate and compile
             self.clocked = (state.step, state.seconds)
-            return
         steps, seconds = state.step - self.clocked[0], state.seconds - self.clocked[1]
-        if seconds >= min(20.0, 0.05 * 60 * minutes):
-            left = 0.92 * 60 * minutes - state.seconds
-            state.steps = state.step + max(1, int(left * steps / seconds))
+        if self._first_says(seconds >= min(20.0, 0.05 * budget)):
+            left = 0.92 * budget - state.seconds
+            state.steps = self._first_says(state.step + max(1, int(left * steps / max(seconds, 1e-9))))
             self.save()
+
+    def _first_says(self, value: Value) -> Value:
+        """The first process's value: clocks differ, and all must take the same steps."""
+        return self.fabric.broadcast(value) if self.fabric.world_size > 1 else value
 
     def _due(self) -> bool:
         """After whole epochs, at most about `validations` times, and at the end."""
@@ -281,12 +263,12 @@ class _Run:
         every = max(1, (state.steps or 0) // self.settings.validations // self.per_epoch) * self.per_epoch
         return state.step % every == 0
 
-    def _validate(self, epoch: int) -> Row:
+    def _validate(self) -> Row:
         """Validate the averaged weights, keep them if they are the best so far, and write the history."""
         state = self.state
         model = self.average.module
         result = validate(model, self.validation, self.settings.batch, self.device, self.fabric.autocast())
-        row: Row = {"step": state.step, "epoch": epoch + 1, "seconds": round(state.seconds, 2)}
+        row: Row = {"step": state.step, "epoch": state.step / self.per_epoch, "seconds": round(state.seconds, 2)}
         row |= {f"train_{name}": value / state.summed for name, value in state.sums.items()}
         row |= {f"val_{name}": value for name, value in result.prices.items()}
         if result.accuracy is not None:
@@ -300,6 +282,7 @@ class _Run:
         state.waited = 0 if improved else state.waited + 1
         if improved:
             state.best = result.score
+            state.kept = row
             self.best.load_state_dict(model.state_dict())
         state.history.append(row)
         self.tracker.write(state.history)
@@ -311,11 +294,3 @@ class _Run:
         self.model.load_state_dict(self.best.state_dict())
         self.model.cpu().eval()
         self.tracker.close()
-
-
-def _schedule(step: int, steps: int | None) -> float:
-    """Linear rise over 100 steps or a tenth of the run, then half a cosine to 0."""
-    rise = 100 if steps is None else max(1, min(100, steps // 10))
-    if step < rise or steps is None:
-        return min(1.0, (step + 1) / rise)
-    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from apercu.likelihoods.base import PixelDistribution
 
 
+Grid = tuple[int, int]
+
+
 @dataclass(frozen=True)
 class ImageSpec:
     """What the images of one model have in common.
@@ -62,12 +65,12 @@ class Code:
     """N tokens of D features, and what they cost.
 
     `z`: (B, N, D), what the decoder sees; `grid`: (h, w) with h·w = N; `mean`: (B, N, D), the code without noise,
-    which recognition and search use; `costs`: nats, each (B,); `scale`: (B, N, D), the posterior's standard deviation
+    which recognition and search use; `costs`: prices, each (B,); `scale`: (B, N, D), the posterior's standard deviation
     where there is one; `symbols`: (B, N, S) int64, for codes that are written as symbols.
     """
 
     z: Tensor
-    grid: tuple[int, int]
+    grid: Grid
     mean: Tensor
     costs: dict[str, Tensor] = field(default_factory=dict)
     scale: Tensor | None = None

@@ -7,9 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from apercu.types import Code
-
-Grid = tuple[int, int]
+from apercu.types import Code, Grid
 
 
 @dataclass(frozen=True)

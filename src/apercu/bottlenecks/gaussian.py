@@ -12,9 +12,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from apercu.bottlenecks.base import Bottleneck, Grid, Health
+from apercu.bottlenecks.base import Bottleneck, Health
 from apercu.likelihoods.base import per_image
-from apercu.types import Code
+from apercu.types import Code, Grid
 
 __all__ = ["Gaussian"]
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from apercu.bottlenecks.base import Bottleneck, Grid, Health, spread_health
-from apercu.types import Code
+from apercu.bottlenecks.base import Bottleneck, Health, spread_health
+from apercu.types import Code, Grid
 
 __all__ = ["Identity"]
 

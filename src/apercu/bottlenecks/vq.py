@@ -16,9 +16,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from apercu.bottlenecks.base import Bottleneck, Grid, Health
+from apercu.bottlenecks.base import Bottleneck, Health
 from apercu.likelihoods.base import per_image
-from apercu.types import Code
+from apercu.types import Code, Grid
 
 __all__ = ["VQ"]
 
@@ -126,6 +126,9 @@ class VQ(Bottleneck):
             self._place(dead, draw(points, len(dead)), float(self.usage.mean()))
 
     def _place(self, which: Tensor, vectors: Tensor, usage: float) -> None:
+        if dist.is_available() and dist.is_initialized():
+            vectors = vectors.contiguous()
+            dist.broadcast(vectors, 0)  # every process drew its own
         self.codebook.data[which] = vectors
         self.usage[which] = usage
         self.total[which] = vectors * usage
@@ -143,8 +146,8 @@ class VQ(Bottleneck):
         warnings = []
         if used < 0.5 * reachable:
             warnings.append(
-                f"only {used} of {self.codes} codes are in use; fewer codes would do as well (-s codes={max(2, used)}), "
-                "or a longer training would spread them."
+                f"only {used} of {self.codes} codes are in use; fewer codes would do as well "
+                f"(-s codes={max(2, used)}), or a longer training would spread them."
             )
         measures = {
             "perplexity": float(entropy.exp()),

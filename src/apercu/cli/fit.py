@@ -18,8 +18,9 @@ from apercu.errors import ApercuError
 from apercu.settings import parse_settings
 
 if TYPE_CHECKING:
-    from apercu.api import Job, Model
+    from apercu.api import Model
     from apercu.data.open import Images as Opened
+    from apercu.fitting import Job
 
 
 def fit(
@@ -71,8 +72,8 @@ def fit(
     Example: apercu fit photos -o model --labels 100 -s dim=64 --minutes 10
     """
     note(f"opening {images}")
-    from apercu.api import prepare
-    from apercu.train import Training
+    from apercu.fitting import prepare
+    from apercu.training import Training
 
     training = Training(
         epochs=epochs,

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
-from apercu.encoders.base import Grid
+from apercu.types import Grid
 
 
 class Decoder(nn.Module, ABC):

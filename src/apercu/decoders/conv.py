@@ -6,8 +6,7 @@ from torch import Tensor, nn
 
 from apercu.blocks import halvings, to_map
 from apercu.decoders.base import Decoder
-from apercu.encoders.base import Grid
-from apercu.types import ImageSpec
+from apercu.types import Grid, ImageSpec
 
 __all__ = ["Conv"]
 

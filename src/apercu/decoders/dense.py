@@ -5,8 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from apercu.decoders.base import Decoder
-from apercu.encoders.base import Grid
-from apercu.types import ImageSpec
+from apercu.types import Grid, ImageSpec
 
 __all__ = ["Dense"]
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
-Grid = tuple[int, int]
+from apercu.types import Grid
 
 
 class Encoder(nn.Module, ABC):

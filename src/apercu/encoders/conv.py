@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from apercu.blocks import halvings, to_tokens
-from apercu.encoders.base import Encoder, Grid
-from apercu.types import ImageSpec
+from apercu.encoders.base import Encoder
+from apercu.types import Grid, ImageSpec
 
 __all__ = ["Conv"]
 

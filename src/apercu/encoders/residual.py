@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from apercu.blocks import ChannelNorm, ResidualBlock, halvings, to_tokens
-from apercu.encoders.base import Encoder, Grid
-from apercu.types import ImageSpec
+from apercu.encoders.base import Encoder
+from apercu.types import Grid, ImageSpec
 
 __all__ = ["Residual"]
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from apercu.api import Model
+from apercu.presets import defaults
 from apercu.store import Recipe
-from apercu.train import Training
+from apercu.training import Training
 
 OPTIONS = (
     "epochs",
@@ -61,6 +62,12 @@ def _changed(recipe: Recipe) -> dict[str, Any]:
     return {name: value for name, value in recipe.training.items() if name in usual and value != usual[name]}
 
 
+def _chosen(recipe: Recipe) -> dict[str, Any]:
+    """The settings of the preset that are not the usual ones."""
+    usual = defaults(recipe.preset)
+    return {name: value for name, value in recipe.settings.items() if name not in usual or value != usual[name]}
+
+
 def _request(recipe: Recipe) -> dict[str, Any]:
     """What was asked of the images, without what is usual anyway."""
     request = {name: value for name, value in recipe.data.get("request", {}).items() if value not in (None, False)}
@@ -76,7 +83,7 @@ def _command(model: Model) -> str:
     recipe = model.recipe
     words = ["apercu", "fit", str(recipe.data["origin"]), "-o", model.folder.name if model.folder else "model"]
     words += ["--preset", recipe.preset]
-    for name, value in recipe.settings.items():
+    for name, value in _chosen(recipe).items():
         words += ["-s", f"{name}={value}"]
     for name, value in (_request(recipe) | _changed(recipe)).items():
         words += [f"--{name.replace('_', '-')}"] if value is True else [f"--{name.replace('_', '-')}", str(value)]
@@ -90,17 +97,15 @@ def _python(model: Model) -> str:
     request = _request(recipe)
     if str(request.get("labels", "")).isdigit():
         request["labels"] = int(request["labels"])
-    arguments += [f"{key}={value!r}" for key, value in request.items() if key in ("labels", "size", "fit")]
-    if recipe.settings:
-        arguments.append(f"settings={recipe.settings!r}")
+    arguments += [f"{key}={value!r}" for key, value in request.items() if key in ("labels", "size", "fit", "channels")]
+    if _chosen(recipe):
+        arguments.append(f"settings={_chosen(recipe)!r}")
     changed = _changed(recipe)
-    lines = ["import apercu.api"]
     if changed:
-        lines.append("from apercu.train import Training")
-        arguments.append(f"training=Training({', '.join(f'{key}={value!r}' for key, value in changed.items())})")
+        arguments.append(f"training=apercu.Training({', '.join(f'{key}={value!r}' for key, value in changed.items())})")
     arguments.append(f"out={name!r}")
-    lines += ["", "model = apercu.api.fit(", *(f"    {argument}," for argument in arguments), ")"]
-    lines += [f"model = apercu.api.load({name!r})  # later", 'codes = model.encode("new-images")']
+    lines = ["import apercu", "", "model = apercu.fit(", *(f"    {argument}," for argument in arguments), ")"]
+    lines += [f"model = apercu.load({name!r})  # later", 'codes = model.encode("new-images")']
     return "\n".join(lines)
 
 

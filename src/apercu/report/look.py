@@ -32,8 +32,9 @@ Floats = NDArray[np.float32]
 class Look:
     """What one pass found.
 
-    `total`: how many images there were to look at; `features`: (N, K), one vector for each image; `psnr` and `ssim`: (N,); `baseline`: the PSNR of the average image,
-    where images share a size; `code`: the code of the first images; `sprites`: one thumbnail for each image.
+    `total`: how many images there were to look at; `features`: (N, K), one vector for each image; `psnr` and `ssim`:
+    (N,); `baseline`: the PSNR of the average image, where images share a size; `code`: the code of the first images;
+    `sprites`: one thumbnail for each image.
     """
 
     images: ImageSet

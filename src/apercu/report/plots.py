@@ -73,7 +73,7 @@ def nice_ticks(low: float, high: float, fewest: int = 3) -> list[float]:
     """Round numbers in [low, high], as few as there are at least `fewest` of."""
     power = 10.0 ** math.floor(math.log10(high - low))
     ticks: list[float] = []
-    for factor in (1, 0.5, 0.25, 0.2, 0.1, 0.05):
+    for factor in (5, 2.5, 2, 1, 0.5, 0.25, 0.2, 0.1):
         step = power * factor
         ticks = [n * step for n in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
         if len(ticks) >= fewest:

@@ -192,6 +192,8 @@ def code_map(look: Look, found: Recognition | None) -> CodeMap | None:
     rows = [answers.get(name, -1) for name in images.ids]
     predicted = ["" if found is None or row < 0 else found.classes[found.predicted[row]] for row in rows]
     wrong = [bool(row >= 0 and found and 0 <= found.truth[row] != found.predicted[row]) for row in rows]
+    if 3 * sum(wrong) > len(wrong):  # rings are for the exceptions
+        wrong = [False] * len(wrong)
     if not (labels >= 0).any() and found is not None:
         classes, coloured_by = found.classes, "the class that the model names"
         labels = np.array([found.predicted[row] if row >= 0 else -1 for row in rows], np.int64)

@@ -119,8 +119,8 @@ def _cautions(split: str, look: Look, found: Recognition | None) -> list[str]:
 
 
 def _redrawn(look: Look, split: str) -> str:
-    seen = SEEN[split] if look.total == 1 else f"{SEEN[split]}s"
-    text = f"Redrawn from the code, {look.counted} {seen} {'comes' if look.total == 1 else 'come'} back with {look.psnr.mean():.1f}{FIXED}dB PSNR"
+    seen = f"{SEEN[split]} comes" if look.total == 1 else f"{SEEN[split]}s come"
+    text = f"Redrawn from the code, {look.counted} {seen} back with {look.psnr.mean():.1f}{FIXED}dB PSNR"
     if look.baseline is not None:
         text += f", where the average image, which needs no code, reaches {look.baseline:.1f}{FIXED}dB"
     return text + "."

@@ -31,7 +31,8 @@ from apercu.model import Autoencoder
 from apercu.objective import Objective, Term, label
 from apercu.tasks import _probe
 from apercu.tasks.base import Result, Task
-from apercu.train import Training, train
+from apercu.train import train
+from apercu.training import Training
 
 __all__ = ["Classify"]
 

@@ -19,6 +19,7 @@ from apercu.api import Model
 from apercu.data.batches import in_order
 from apercu.data.images import ImageSet
 from apercu.errors import ApercuError
+from apercu.likelihoods.logistic import Logistic
 from apercu.tasks.base import Result, Task
 
 __all__ = ["Likelihood"]
@@ -74,7 +75,7 @@ class Likelihood(Task):
         """Means over the images, nats, and bits per dimension where the pixel likelihood is one of stored integers."""
         result = self(images)
         del result["images"]
-        if self.model.recipe.settings.get("likelihood") in ("logistic", "bernoulli"):
+        if isinstance(self.model.network.likelihood, Logistic):
             result["bits_per_dimension"] = result["nll"] / (math.log(2) * self.model.recipe.image.dimensions)
         return result
 

@@ -28,7 +28,7 @@ class Reconstruct(Task):
         self.show = show
 
     def __call__(self, images: ImageSet | None, out: Path | None = None) -> Result:
-        """PSNR (dB) and SSIM of every image; with `out`, `NAME.png` each, and `sheet.png`: image, reconstruction, error."""
+        """PSNR (dB) and SSIM of every image; with `out`, a `NAME.png` each, and `sheet.png` with their errors."""
         if images is None or len(images) == 0:
             raise ApercuError("there are no images here to reconstruct")
         white = self.model.recipe.image.maximum
