@@ -37,6 +37,8 @@ class Record:
 
     def put(self, key: str, value: Any) -> None:  # noqa: ANN401
         """Store a figure and write the file, whole or not at all."""
+        if self.path.exists():  # another run may have added figures of its own
+            self.content["figures"] = json.loads(self.path.read_text(encoding="utf-8"))["figures"] | self.figures
         self.figures[key] = value
         self.path.parent.mkdir(exist_ok=True)
         partial = self.path.with_suffix(".partial")

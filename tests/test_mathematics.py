@@ -162,3 +162,19 @@ def test_importance_weighting_recovers_an_evidence_that_is_known() -> None:
     noise = (z - mean) / scale
     ours = (0.5 * (noise.square() - z.square()) + scale.log()).sum(1)
     torch.testing.assert_close(ours, log_w, atol=1e-4, rtol=1e-4)
+
+
+def test_doubling_is_a_transposed_convolution() -> None:
+    from apercu.blocks import Doubling
+
+    torch.manual_seed(0)
+    reference, ours = torch.nn.ConvTranspose2d(5, 3, 4, stride=2, padding=1), Doubling(5, 3)
+    with torch.no_grad():
+        # Phase (a, b) of output channel c uses the taps (3 − a − 2i, 3 − b − 2j) … of the 4×4 kernel, flipped.
+        for a in (0, 1):
+            for b in (0, 1):
+                taps = reference.weight[:, :, [3 - (1 - a), 1 - (1 - a)]][:, :, :, [3 - (1 - b), 1 - (1 - b)]]
+                ours.phases.weight[(2 * a + b) * 3 + torch.arange(3)] = taps.transpose(0, 1)
+                ours.phases.bias[(2 * a + b) * 3 + torch.arange(3)] = reference.bias
+    x = torch.randn(2, 5, 6, 7)
+    torch.testing.assert_close(ours(x), reference(x), atol=1e-5, rtol=1e-5)

@@ -40,6 +40,27 @@ class ResidualBlock(nn.Module):
         return x + update
 
 
+class Doubling(nn.Module):
+    """A transposed 4×4 convolution with stride 2, computed as the 2×2 convolution that it is for each of four phases.
+
+    Shi et al., "Is the deconvolution layer the same as a convolutional layer?" (2016). The same function, with a faster
+    gradient on processors: rows 2p − 1 and 2p of the result see rows p − 1 and p of the map alone.
+    """
+
+    def __init__(self, channels: int, narrower: int) -> None:
+        super().__init__()
+        self.phases = nn.Conv2d(channels, 4 * narrower, 2, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) → (B, narrower, 2h, 2w)."""
+        batch, _, height, width = x.shape
+        phases = self.phases(x).permute(0, 2, 3, 1).reshape(batch, height + 1, width + 1, 2, 2, -1)
+        # Interleaved by hand: the library's pixel shuffle hands a gradient back that is not channels-last.
+        rows = phases.transpose(2, 3).reshape(batch, 2 * height + 2, 2 * width + 2, -1)
+        inner: Tensor = rows[:, 1:-1, 1:-1].permute(0, 3, 1, 2)
+        return inner
+
+
 def halvings(height: int, width: int, smallest: int = 4) -> int:
     """How often a map can be halved before its shorter side is about `smallest`; at least once, at most five times."""
     return min(5, max(1, round(math.log2(max(min(height, width), 1) / smallest))))

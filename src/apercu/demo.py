@@ -59,4 +59,7 @@ def demo(out: Path, echo: Callable[[str], None], epochs: int = 30) -> dict[str, 
 
 def _job(folder: Path | None, seed: int, epochs: int) -> Job:
     training = Training(epochs=epochs, batch=64, seed=seed)
-    return prepare(IMAGES, preset="vae_cnn", labels=LABELS, out=folder, training=training, overwrite=True)
+    settings = {"dim": 32}
+    return prepare(
+        IMAGES, preset="vae_cnn", settings=settings, labels=LABELS, out=folder, training=training, overwrite=True
+    )

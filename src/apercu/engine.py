@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -75,6 +76,9 @@ def make_fabric(device: str, precision: str) -> Fabric:
 
     world = int(os.environ.get("WORLD_SIZE", 1))
     local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    logger = logging.getLogger("lightning_fabric")
+    level = logger.level
+    logger.setLevel(logging.WARNING)  # what it chose is known
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # hints about hardware that is not asked for
         fabric = Fabric(
@@ -85,4 +89,5 @@ def make_fabric(device: str, precision: str) -> Fabric:
             strategy="ddp" if world > 1 else "auto",
         )
         fabric.launch()
+    logger.setLevel(level)
     return fabric

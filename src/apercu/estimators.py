@@ -101,12 +101,13 @@ class _Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         self.data_min_, self.data_max_ = float(X.min()), float(X.max())
         encoder = "dense" if self.encoder is None and self.image_shape is None else self.encoder
         named = {"dim": self.dim, "encoder": encoder, "width": self.width, "beta": self.beta, "lam": lam}
+        if preset == "vae_cnn" and self.image_shape is None:
+            named["augment"] = 0.0  # rows that are no images cannot be turned
         settings = {name: value for name, value in named.items() if value is not None} | (self.settings or {})
         training = Training(
             epochs=_plain(self.epochs),
             batch=_plain(self.batch_size),
             learning_rate=_plain(self.learning_rate),
-            labelled_share=max(Training.labelled_share, float((labels >= 0).mean())),
             validations=1,  # no row is held out to measure on
             seed=int(check_random_state(self.random_state).randint(2**31 - 1)),
             device=self.device,
@@ -295,6 +296,5 @@ def _number(y: Array) -> tuple[Array, NDArray[np.int64]]:
     return classes, labels
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401
-    """A number out of a grid of NumPy's, as Python's own, which a recipe can hold."""
+def _plain(value: Any) -> Any:  # noqa: ANN401 - a number out of a grid of NumPy's, as a recipe can hold it
     return value.item() if isinstance(value, np.generic) else value

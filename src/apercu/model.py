@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from apercu.augment import Views
 from apercu.bottlenecks.base import Bottleneck
 from apercu.decoders.base import Decoder
 from apercu.encoders.base import Encoder
@@ -24,7 +25,8 @@ from apercu.types import Batch, Code, Grid, ImageSpec, Output
 class Autoencoder(nn.Module):
     """An encoder, a bottleneck, a decoder with its pixel likelihood, heads and an objective.
 
-    `fixed_size`: every image must have the size in `image`; otherwise any height and width fit.
+    `fixed_size`: every image must have the size in `image`; otherwise any height and width fit. `views`: how training
+    varies the images, if it does.
     """
 
     def __init__(
@@ -36,12 +38,14 @@ class Autoencoder(nn.Module):
         likelihood: Likelihood,
         objective: Objective,
         label_head: LabelHead | None = None,
+        views: Views | None = None,
     ) -> None:
         super().__init__()
         self.image = image
         self.encoder, self.bottleneck, self.decoder = encoder, bottleneck, decoder
         self.likelihood, self.objective = likelihood, objective
         self.heads = nn.ModuleDict({} if label_head is None else {"label": label_head})
+        self.views = views
         self.fixed_size = encoder.vector
 
     def grid(self, size: tuple[int, int]) -> Grid:
@@ -78,10 +82,16 @@ class Autoencoder(nn.Module):
             costs = {name: price.detach() for name, price in code.costs.items()}
             code = dataclasses.replace(code, z=code.z.detach(), mean=code.mean.detach(), costs=costs)
         pixels = self.decode(code.z, code.grid, (x.shape[2], x.shape[3])) if decode else None
-        return Output(code, pixels, {name: head(code) for name, head in self.heads.items()})
+        heads = {name: head(code) for name, head in self.heads.items()}
+        if batch.strong is None:
+            return Output(code, pixels, heads)
+        strong = self.encode(batch.strong, noise)
+        return Output(code, pixels, heads, {name: head(strong) for name, head in self.heads.items()})
 
     def price(self, batch: Batch, noise: bool | None = None) -> tuple[dict[str, Tensor], Output]:
         """Every term of the objective, each (B,) in nats, with the output they were read from."""
+        if self.training and self.views is not None:
+            batch = self.views(batch)
         if self.bottleneck.differentiates_input:
             batch = dataclasses.replace(batch, x=batch.x.detach().requires_grad_())
         output = self(batch, noise, decode=self.objective.reads_pixels)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from apercu.types import Batch, Output
 
+SURE = 0.95
 Price = Callable[[Output, Batch], Tensor]
 
 
@@ -50,7 +51,8 @@ class Objective:
 
     def unlabelled(self, prices: Mapping[str, Tensor]) -> Tensor:
         """The same sum without what needs a label: how unexpected an image is, (B,)."""
-        return self.total({name: price for name, price in prices.items() if self.terms[name].price is not label})
+        recognising = (label, consistency)
+        return self.total({name: price for name, price in prices.items() if self.terms[name].price not in recognising})
 
     @property
     def reads_pixels(self) -> bool:
@@ -76,6 +78,18 @@ def cost(name: str) -> Price:
         return output.code.costs[name]
 
     return price
+
+
+def consistency(output: Output, batch: Batch) -> Tensor:
+    """−ln p(ŷ | strong view) where the label is unknown and the answer ŷ to the weak view is sure, else nothing, (B,).
+
+    Sohn et al., "FixMatch: simplifying semi-supervised learning with consistency and confidence" (2020).
+    """
+    if "label" not in output.strong:  # an evaluation looks at each image once
+        return torch.zeros_like(batch.y, dtype=torch.float32)
+    confidence, guess = output.heads["label"].detach().softmax(1).max(1)
+    price = F.cross_entropy(output.strong["label"], guess, reduction="none")
+    return torch.where((confidence > SURE) & (batch.y < 0), price, torch.zeros_like(price))
 
 
 def label(output: Output, batch: Batch) -> Tensor:

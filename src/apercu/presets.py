@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from apercu import registry
+from apercu.augment import Views
 from apercu.bottlenecks.contractive import Contractive
 from apercu.bottlenecks.gaussian import Gaussian
 from apercu.bottlenecks.identity import Identity
@@ -19,7 +20,7 @@ from apercu.errors import ApercuError
 from apercu.heads import LabelHead, pooled_size
 from apercu.likelihoods.base import Likelihood
 from apercu.model import Autoencoder
-from apercu.objective import Objective, Term, cost, label, pixels
+from apercu.objective import Objective, Term, consistency, cost, label, pixels
 from apercu.types import Grid, ImageSpec
 
 Network = Literal["dense", "conv", "residual"]
@@ -91,23 +92,24 @@ def vae_cnn(
     likelihood: Pixels = "gaussian",
     beta: float = 1.0,
     lam: float = 0.0,
+    augment: float = 1.0,
     warmup: float = 0.1,
     free_bits: float = 0.0,
 ) -> Autoencoder:
     """VAE and classifier trained end to end: ELBO of every image + `lam` · cross-entropy of the labelled ones.
 
-    `lam` 0 takes one nat of label for each pixel of the image, so that the two parts pull about equally hard.
+    Unlabelled images also take part in recognition: strong views of them must be given the answer that they get when it
+    is sure. `lam` 0 takes one nat of label for each value of the image, so that the two parts pull about equally hard;
+    `augment` is the strength of the views, 0 for none and no such consistency.
     """
+    weight = lam or float(image.dimensions)
     network, decoder, pixel, grid = _ends(image, encoder, likelihood, dim, width, hidden)
-    objective = Objective(
-        {
-            "pixels": Term(pixels),
-            "kl": Term(cost("kl"), beta, warmup),
-            "label": Term(label, lam or float(image.dimensions)),
-        }
-    )
+    terms = {"pixels": Term(pixels), "kl": Term(cost("kl"), beta, warmup), "label": Term(label, weight)}
+    if augment > 0:
+        terms["consistency"] = Term(consistency, weight)
     head = LabelHead(pooled_size(dim, grid), _at_least_two(classes, "vae_cnn"))
-    return Autoencoder(image, network, Gaussian(network.features, dim, free_bits), decoder, pixel, objective, head)
+    bottleneck, views = Gaussian(network.features, dim, free_bits), Views(augment) if augment > 0 else None
+    return Autoencoder(image, network, bottleneck, decoder, pixel, Objective(terms), head, views)
 
 
 def vqvae(
@@ -117,7 +119,7 @@ def vqvae(
     dim: int = 32,
     codes: int = 512,
     encoder: Literal["conv", "residual"] = "residual",
-    width: int = 64,
+    width: int = 32,
     depth: int = 2,
     likelihood: Pixels = "gaussian",
     commitment: float = 0.25,

@@ -52,12 +52,14 @@ class Batch:
     """Images with their labels.
 
     `x`: (B, C, H, W) float32 in [0, 1]; `y`: (B,) int64, −1 where the label is unknown; `index`: (B,) int64, the
-    positions in the image set, so that an error can name its images.
+    positions in the image set, so that an error can name its images; `strong`: other views of
+    the same images, (B, C, H, W), that must be given the same answer.
     """
 
     x: Tensor
     y: Tensor
     index: Tensor
+    strong: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,12 @@ class Code:
 
 @dataclass(frozen=True)
 class Output:
-    """What a model says of a batch: its code, the pixel distribution if it was decoded, the heads' answers (B, …)."""
+    """What a model says of a batch: its code, the pixel distribution if it was decoded, the heads' answers (B, …).
+
+    `strong`: what the heads say of the strong views.
+    """
 
     code: Code
     pixels: PixelDistribution | None = None
     heads: dict[str, Tensor] = field(default_factory=dict)
+    strong: dict[str, Tensor] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Make the golden model of today's format: run once per format, commit the result, and never run it for that format again.
+"""Make the golden model of today's format: run once per format, commit the result, never again for that format.
 
 Run: python -m tests.golden.make
 """

@@ -1,10 +1,11 @@
 """Contractive bottleneck: a code that moves little when the pixels move.
 
-    cost = ‖∂z/∂x‖²_F,  z = tanh(W·f + b)
+    cost = ‖∂z/∂x‖²_F,  z = W·f + b
 
 Rifai et al., "Contractive auto-encoders: explicit invariance during feature extraction" (2011). Exact, one backward
 pass per code dimension in one batched call, up to `EXACT` numbers in the code; beyond that Hutchinson's estimate
-‖∂z/∂x‖²_F = E_v ‖vᵀ ∂z/∂x‖² over random signs v, which is unbiased.
+‖∂z/∂x‖²_F = E_v ‖vᵀ ∂z/∂x‖² over random signs v, which is unbiased. The code is linear in the features: with the
+saturating code of the paper, training stayed at the mean image. The decoder's weight decay keeps it from shrinking.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ EXACT = 32
 
 
 class Contractive(Bottleneck):
-    """z = tanh(W·f + b) at the cost ‖∂z/∂x‖²_F; `probes`: random directions of the estimate."""
+    """z = W·f + b at the cost ‖∂z/∂x‖²_F; `probes`: random directions of the estimate."""
 
     differentiates_input = True
 
@@ -32,11 +33,11 @@ class Contractive(Bottleneck):
         self.to_code = nn.Linear(features, dim)
 
     def forward(self, features: Tensor, grid: Grid, x: Tensor, noise: bool) -> Code:
-        """(B, N, F) → Code with z (B, N, D) in (−1, 1) and costs["contraction"] (B,).
+        """(B, N, F) → Code with z (B, N, D) and costs["contraction"] (B,).
 
         The cost is left out where `x` records no gradient, as when only the code is asked for.
         """
-        z = self.to_code(features).float().tanh()
+        z = self.to_code(features).float()
         costs = {"contraction": self._penalty(z, x, noise)} if x.requires_grad else {}
         return Code(z, grid, mean=z, costs=costs)
 

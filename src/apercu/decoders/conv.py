@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from apercu.blocks import halvings, to_map
+from apercu.blocks import Doubling, halvings, to_map
 from apercu.decoders.base import Decoder
 from apercu.types import Grid, ImageSpec
 
@@ -21,7 +21,7 @@ class Conv(Decoder):
         layers: list[nn.Module] = [] if dim == channels else [nn.Conv2d(dim, channels, 1)]
         for stage in reversed(range(depth)):
             narrower = width << (stage - 1) if stage else numbers * image.channels
-            layers += [nn.ConvTranspose2d(channels, narrower, 4, stride=2, padding=1), nn.ReLU()]
+            layers += [Doubling(channels, narrower), nn.ReLU()]
             channels = narrower
         self.net = nn.Sequential(*layers[:-1])
         self.stride = 2**depth

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from apercu.blocks import ChannelNorm, ResidualBlock, halvings, to_map
+from apercu.blocks import ChannelNorm, Doubling, ResidualBlock, halvings, to_map
 from apercu.decoders.base import Decoder
 from apercu.types import Grid, ImageSpec
 
@@ -31,7 +31,7 @@ class Residual(Decoder):
             layers += [ResidualBlock(channels) for _ in range(blocks)]
             layers += [ChannelNorm(channels), nn.SiLU()]
             narrower = width << (stage - 1) if stage else numbers * image.channels
-            layers.append(nn.ConvTranspose2d(channels, narrower, 4, stride=2, padding=1))
+            layers.append(Doubling(channels, narrower))
             channels = narrower
         self.net = nn.Sequential(*layers)
         self.stride = 2**depth

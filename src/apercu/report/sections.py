@@ -22,11 +22,12 @@ TERMS = {
     "pixels": "Redrawing the pixels",
     "kl": "Information in the code",
     "label": "Naming the class",
+    "consistency": "Agreeing with itself",
     "contraction": "Sensitivity of the code",
     "commitment": "Distance from the codebook",
     "codebook": "Distance of the codebook",
 }
-IN_NATS = ("pixels", "kl", "label")
+IN_NATS = ("pixels", "kl", "label", "consistency")
 SHARES = {"val_accuracy": "Accuracy on validation images", "codebook_use": "Codebook in use"}
 COUNTS = {"active_units": ("Active dimensions", "units"), "perplexity": ("Perplexity of the codebook", "")}
 

@@ -1,0 +1,136 @@
+"""All five systems by their presets on MNIST and Fashion-MNIST, each within ten minutes on two cores.
+
+For three seeds of initialisation and label draw: accuracy on the official test set with 10 and 100 labels per class (by
+a probe on the frozen code, chosen by cross-validation on these labels; `vae_cnn` by its joint head, trained on all
+images and these labels), PSNR of reconstructions, and the use of the codebook. Beside them pythae's VAE and VQ-VAE with
+the same layers, batch, learning rate and epochs, and the baselines without an autoencoder.
+
+Run: python benchmarks/quickstart.py [--seeds 3] [--only vae,vqvae]      (pythae on PYTHONPATH; without it, ours alone)
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import itertools
+import time
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from apercu.api import Model
+from apercu.baselines import pca_svm, pixels_svm
+from apercu.data.images import ImageSet
+from apercu.data.labels import hide_labels
+from apercu.data.open import Images, open_images
+from apercu.fitting import prepare
+from apercu.tasks import _probe
+from apercu.tasks.classify import Classify
+from apercu.tasks.reconstruct import Reconstruct
+from apercu.training import Training
+
+from peer import Peer
+from record import SHARED, Record
+
+DATA = ("mnist", "fashion_mnist")
+LABELS = (10, 100)
+BATCH = 256
+RUNS: dict[str, tuple[dict[str, Any], int, float]] = {
+    "ae": ({}, 50, 1e-3),
+    "cae": ({}, 5, 1e-3),
+    "vae": ({"dim": 32}, 6, 1e-3),
+    "vqvae": ({"encoder": "conv", "dim": 32}, 8, 1e-3),
+    "vae_cnn": ({"width": 16}, 5, 2e-3),
+}
+"""Preset: settings beyond its defaults, epochs, learning rate."""
+
+
+def labelled(data: Images, per_class: int, seed: int) -> ImageSet:
+    """The training images with this many labels per class known."""
+    return hide_labels(data, per_class * len(data.train.classes), seed).train
+
+
+def train(data: Images, preset: str, seed: int) -> tuple[Model, float]:
+    """Train by the preset; the seconds include validation."""
+    settings, epochs, rate = RUNS[preset]
+    training = Training(epochs=epochs, batch=BATCH, learning_rate=rate, seed=seed, device="cpu", validations=epochs)
+    job = prepare(data, preset=preset, settings=settings, training=training)
+    started = time.monotonic()
+    for _ in job.run():
+        pass
+    return job.finish(), time.monotonic() - started
+
+
+def unsupervised(data: Images, preset: str, seed: int) -> dict[str, Any]:
+    """Learn without labels, then probe."""
+    model, seconds = train(data, preset, seed)
+    result: dict[str, Any] = {"seconds": round(seconds), "psnr": Reconstruct(model).evaluate(data.test)["psnr"]}
+    for per_class in LABELS:
+        probe = Classify(model, method="best", seed=seed)
+        chosen = probe.fit(labelled(data, per_class, seed))["method"]
+        result[f"accuracy_{per_class}"] = probe.evaluate(data.test)["accuracy"]
+        result[f"probe_{per_class}"] = chosen
+    if preset == "vqvae":
+        codes = [output.code.symbols for _, output in model.outputs(data.test, decode=False)]
+        result["codebook_use"] = len({int(k) for part in codes if part is not None for k in part.unique()}) / 512
+    return result
+
+
+def joint(data: Images, per_class: int, seed: int) -> dict[str, Any]:
+    """Learn from all images and a few labels together."""
+    few = hide_labels(data, per_class * len(data.train.classes), seed)
+    model, seconds = train(few, "vae_cnn", seed)
+    accuracy = Classify(model).evaluate(data.test)["accuracy"]
+    psnr = Reconstruct(model).evaluate(data.test)["psnr"]
+    return {"seconds": round(seconds), "psnr": psnr, f"accuracy_{per_class}": accuracy}
+
+
+def pythae(data: Images, preset: str, seed: int) -> dict[str, Any]:
+    """The peer with the same layers, batch, learning rate and epochs, and the same probes."""
+    settings, epochs, rate = RUNS[preset]
+    peer = Peer(preset, data.train, {"likelihood": "mse"} | settings, seed)
+    result: dict[str, Any] = {"seconds": round(peer.train(epochs, BATCH, rate)), **peer.measure(data.test)}
+    test = peer.features(data.test)
+    for per_class in LABELS:
+        few = labelled(data, per_class, seed)
+        few = few.subset(np.flatnonzero(few.labels >= 0))
+        probe, chosen, _ = _probe.fit_probe(peer.features(few), few.labels, "best", seed)
+        result[f"accuracy_{per_class}"] = float((probe.predict(test) == data.test.labels).mean())
+        result[f"probe_{per_class}"] = chosen
+    return result
+
+
+def baselines(data: Images, seed: int) -> dict[str, Any]:
+    """What one gets without an autoencoder."""
+    result = {}
+    for per_class in LABELS:
+        few = labelled(data, per_class, seed)
+        for name, baseline in (("pixels_svm", pixels_svm), ("pca_svm", pca_svm)):
+            predicted = baseline(few, data.test, seed)
+            result[f"{name}_{per_class}"] = float((predicted == data.test.labels).mean())
+    return result
+
+
+def main(seeds: int, only: list[str]) -> None:
+    """Seed by seed, so that a run that was stopped has whole seeds."""
+    record = Record("quickstart", "five presets, test accuracy with 10 and 100 labels per class, PSNR in dB, seconds")
+    opened = {name: open_images(SHARED / name) for name in DATA}
+    with_peer = importlib.util.find_spec("pythae") is not None
+    for seed, (name, data) in itertools.product(range(seeds), opened.items()):
+        for preset in [p for p in RUNS if p in only and p != "vae_cnn"]:
+            record.once(f"{name}, {preset}, seed {seed}", partial(unsupervised, data, preset, seed))
+        for per_class in LABELS if "vae_cnn" in only else ():
+            record.once(f"{name}, vae_cnn {per_class}, seed {seed}", partial(joint, data, per_class, seed))
+        if "baselines" in only:
+            record.once(f"{name}, baselines, seed {seed}", partial(baselines, data, seed))
+        for preset in ("vae", "vqvae") if "pythae" in only and with_peer else ():
+            record.once(f"{name}, pythae {preset}, seed {seed}", partial(pythae, data, preset, seed))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", default=",".join([*RUNS, "baselines", "pythae"]))
+    arguments = parser.parse_args()
+    main(arguments.seeds, arguments.only.split(","))
