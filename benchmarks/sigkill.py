@@ -49,7 +49,7 @@ def weights(out: Path) -> str:
 def main(kills: int) -> None:
     """Kill and resume until all kills are spent; every run that ends is compared."""
     record = Record(
-        "sigkill", "SIGKILLs at random moments of fit, each resumed; weights compared with a run left alone"
+        "sigkill", "SIGKILLs at random moments of fit, each resumed, against a run left alone"
     )
     rng = np.random.default_rng(0)
     done, equal, runs = 0, 0, 0

@@ -79,7 +79,7 @@ def data_uri(picture: Picture, limit: int = PNG_LIMIT) -> str:
     file = io.BytesIO()
     picture.save(file, "PNG", optimize=True)
     kind = "png"
-    if file.tell() > limit and features.check("webp"):  # type: ignore[no-untyped-call]
+    if file.tell() > limit and features.check("webp"):
         file, kind = io.BytesIO(), "webp"
         picture.save(file, "WEBP", quality=82)
     return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
