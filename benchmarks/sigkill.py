@@ -48,9 +48,7 @@ def weights(out: Path) -> str:
 
 def main(kills: int) -> None:
     """Kill and resume until all kills are spent; every run that ends is compared."""
-    record = Record(
-        "sigkill", "SIGKILLs at random moments of fit, each resumed, against a run left alone"
-    )
+    record = Record("sigkill", "SIGKILLs at random moments of fit, each resumed, against a run left alone")
     rng = np.random.default_rng(0)
     done, equal, runs = 0, 0, 0
     presets = ("vae_cnn", "vqvae")
