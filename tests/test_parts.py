@@ -48,8 +48,8 @@ def test_prices_are_per_image_and_gradient_reaches_every_parameter(preset: str, 
     assert output.pixels.mean.max() <= 1
     assert output.pixels.sample().shape == batch.x.shape
     model.objective.total(prices).mean().backward()
-    unreached = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
-    assert not unreached
+    gradients = {name: p.grad for name, p in model.named_parameters()}
+    assert not [name for name, g in gradients.items() if g is None or not g.isfinite().all() or not g.any()]
 
 
 @pytest.mark.parametrize("preset", PRESETS)

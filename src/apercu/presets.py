@@ -122,7 +122,7 @@ def vqvae(
     width: int = 32,
     depth: int = 2,
     likelihood: Pixels = "gaussian",
-    commitment: float = 0.25,
+    commitment: float = 5.0,
     codebook: Literal["ema", "gradient"] = "ema",
     lam: float = 0.0,
 ) -> Autoencoder:

@@ -26,7 +26,7 @@ from apercu.engine import choose_device, choose_precision, make_fabric, seed_noi
 from apercu.errors import TrainingError
 from apercu.model import Autoencoder
 from apercu.tracking import Row, Tracker
-from apercu.training import Training, schedule
+from apercu.training import Training, passes, schedule
 from apercu.types import Batch
 from apercu.validate import sample_of, validate
 
@@ -143,7 +143,7 @@ class _Run:
         size, rank, processes = min(settings.batch, len(images)), self.fabric.global_rank, self.fabric.world_size
         self.batches = Batches(images, size, settings.seed, settings.labelled_share, rank, processes)
         self.per_epoch = len(self.batches)
-        self.state = State(steps=None if settings.minutes else settings.epochs * self.per_epoch)
+        self.state = State(steps=None if settings.minutes else passes(settings, self.per_epoch) * self.per_epoch)
 
     def load(self) -> None:
         """Go on from the checkpoint in the folder."""

@@ -7,19 +7,22 @@ from dataclasses import dataclass
 
 from apercu.errors import ApercuError
 
+EPOCHS, STEPS = 30, 1000
+
 
 @dataclass(frozen=True)
 class Training:
     """How to train.
 
-    `epochs` passes over the images, or as many as fit into `minutes`; `batch`: images in a step, computed in
-    `accumulate` parts; `learning_rate`: its peak, reached after a short rise and followed by half a cosine down to 0;
-    `clip`: largest norm of the gradient of the price per pixel; `ema`: decay of the averaged weights, which are the
-    ones that are kept; `patience`: validations without improvement before stopping, 0 for never; `labelled_share`: of
-    every batch, where only some images are labelled; `checkpoint_seconds`: time between two checkpoints.
+    `epochs` passes over the images, or as many as fit into `minutes`; by default 30, and more where the images are so
+    few that these would be less than 1,000 steps; `batch`: images in a step, computed in `accumulate` parts;
+    `learning_rate`: its peak, reached after a short rise and followed by half a cosine down to 0; `clip`: largest norm
+    of the gradient of the price per pixel; `ema`: decay of the averaged weights, which are the ones that are kept;
+    `patience`: validations without improvement before stopping, 0 for never; `labelled_share`: of every batch, where
+    only some images are labelled; `checkpoint_seconds`: time between two checkpoints.
     """
 
-    epochs: int = 30
+    epochs: int | None = None
     minutes: float | None = None
     batch: int = 128
     learning_rate: float = 2e-3
@@ -39,12 +42,17 @@ class Training:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch", "accumulate", "validations"):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
+            if (value is not None or name != "epochs") and (not isinstance(value, int) or value < 1):
                 raise ApercuError(f"{name} must be a whole number of at least 1, not {value!r}")
         for name in ("minutes", "learning_rate", "clip"):
             value = getattr(self, name)
             if value is not None and not (isinstance(value, int | float) and 0 < value < math.inf):
                 raise ApercuError(f"{name} must be a positive number, not {value!r}")
+
+
+def passes(settings: Training, per_epoch: int) -> int:
+    """How many epochs to train where one has `per_epoch` steps."""
+    return settings.epochs or max(EPOCHS, math.ceil(STEPS / per_epoch))
 
 
 def schedule(step: int, steps: int | None) -> float:

@@ -23,10 +23,11 @@ def recipe_in_words(recipe: Recipe) -> str:
         counts = f"{about['train']} images, {about['labelled']} labelled; {about['val']} to validate"
         lines.append(("learnt from", f"{about['origin']}: {counts}"))
     if training:
-        length = f"{training['minutes']:g} minutes" if training["minutes"] else f"{training['epochs']} epochs"
+        epochs = training["epochs"] or "the usual"
+        length = f"{training['minutes']:g} minutes" if training["minutes"] else f"{epochs} epochs"
         lines.append(("training", f"at most {length}, batches of {training['batch']}, seed {recipe.seed}"))
-    last = {name: value for row in recipe.metrics.get("history", [])[-1:] for name, value in row.items()}
-    lines += [("validation", brief(last))] if last else []
+    kept = recipe.metrics.get("validation")
+    lines += [("validation", brief(kept))] if kept else []
     told = recipe.metrics.get("classify", {})
     lines += [("accuracy", f"{told['accuracy']:.1%} of {told['n']} validation images")] if told else []
     lines += [("warning", warning) for warning in recipe.metrics.get("warnings", [])]

@@ -37,7 +37,10 @@ def fit(
         str | None,
         typer.Option("--labels", metavar="N|CSV", help="Keep so many labels, evenly drawn, or those of a CSV file."),
     ] = None,
-    epochs: Annotated[int, typer.Option("--epochs", metavar="N", help="Passes over the images.")] = 30,
+    epochs: Annotated[
+        int | None,
+        typer.Option("--epochs", metavar="N", help="Passes over the images; 30, or more where they are few."),
+    ] = None,
     minutes: Annotated[
         float | None, typer.Option("--minutes", metavar="M", help="As many passes as fit, instead of --epochs.")
     ] = None,

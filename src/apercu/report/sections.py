@@ -44,7 +44,7 @@ PALETTE = ["#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e
 def curves(model: Model) -> list[Chart]:
     """One chart for each term and measure that the history of the training has at least twice."""
     history = read_history(model.folder) if model.folder is not None else []
-    history = history or model.recipe.metrics.get("history", [])
+    history = history or [row for row in [model.recipe.metrics.get("validation")] if row]
     names = list(dict.fromkeys(name for row in history for name in row))
     terms = [name.removeprefix("train_") for name in names if name.startswith("train_")]
     charts = []
