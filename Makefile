@@ -20,9 +20,11 @@ format: .venv/.dev
 	"$(BIN)/ruff" format .
 
 .venv/bin/python:
+	@command -v "$(PYTHON)" >/dev/null || { \
+	  echo "There is no \"$(PYTHON)\" here. Install Python 3.11 or newer, or name it: make PYTHON=python3.12"; exit 2; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	  echo "Apercu needs Python 3.11 or newer; \"$(PYTHON)\" is $$("$(PYTHON)" --version 2>&1 || echo missing)." \
-	       "Install a newer Python and name it: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
+	  echo "Apercu needs Python 3.11 or newer, and \"$(PYTHON)\" is $$("$(PYTHON)" --version 2>&1)." \
+	       "Install a newer one and name it: make PYTHON=python3.12"; exit 2; }
 	@"$(PYTHON)" -c 'import ensurepip' || { \
 	  echo "This Python cannot make virtual environments; on Debian: apt install python3-venv"; exit 2; }
 	"$(PYTHON)" -m venv .venv

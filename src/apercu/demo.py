@@ -44,8 +44,8 @@ def demo(out: Path, echo: Callable[[str], None], epochs: int = 30) -> dict[str, 
     rows = [
         {
             "name": name,
-            "accuracy": float(np.mean(values)),
-            "spread": float(np.std(values, ddof=1)),
+            "accuracy": round(float(np.mean(values)), 4),
+            "spread": round(float(np.std(values, ddof=1)), 4),
             "ours": name == OURS,
         }
         for name, values in scores.items()
