@@ -23,7 +23,7 @@ def recipe_in_words(recipe: Recipe) -> str:
         counts = f"{about['train']} images, {about['labelled']} labelled; {about['val']} to validate"
         lines.append(("learnt from", f"{about['origin']}: {counts}"))
     if training:
-        epochs = training["epochs"] or "the usual"
+        epochs = training["epochs"] or "the usual number of"
         length = f"{training['minutes']:g} minutes" if training["minutes"] else f"{epochs} epochs"
         lines.append(("training", f"at most {length}, batches of {training['batch']}, seed {recipe.seed}"))
     kept = recipe.metrics.get("validation")
