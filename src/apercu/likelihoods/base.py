@@ -19,8 +19,12 @@ class PixelDistribution(ABC):
     """E[x | z], (B, C, H, W) in [0, 1]."""
 
     @abstractmethod
+    def each(self, x: Tensor) -> Tensor:
+        """−ln p of every number of the images, (B, C, H, W) → the same, nats."""
+
     def nll(self, x: Tensor) -> Tensor:
         """−ln p(x | z), summed over pixels: (B, C, H, W) → (B,), nats."""
+        return per_image(self.each(x))
 
     @abstractmethod
     def sample(self) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from apercu.likelihoods.base import Likelihood, PixelDistribution, per_image
+from apercu.likelihoods.base import Likelihood, PixelDistribution
 
 __all__ = ["Bernoulli"]
 
@@ -30,9 +30,9 @@ class BernoulliPixels(PixelDistribution):
         """P(x = 1), (B, C, H, W)."""
         return self.logits.sigmoid()
 
-    def nll(self, x: Tensor) -> Tensor:
-        """Σ softplus(l) − x·l, (B,)."""
-        return per_image(F.softplus(self.logits) - x * self.logits)
+    def each(self, x: Tensor) -> Tensor:
+        """softplus(l) − x·l, (B, C, H, W)."""
+        return F.softplus(self.logits) - x * self.logits
 
     def sample(self) -> Tensor:
         """Zeros and ones."""

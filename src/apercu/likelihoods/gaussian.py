@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from apercu.likelihoods.base import Likelihood, PixelDistribution, clamp01, per_image
+from apercu.likelihoods.base import Likelihood, PixelDistribution, clamp01
 
 __all__ = ["Gaussian"]
 
@@ -28,11 +28,9 @@ class GaussianPixels(PixelDistribution):
     mean: Tensor
     sigma: Tensor
 
-    def nll(self, x: Tensor) -> Tensor:
-        """‖x − x̂‖² / 2σ² + C·H·W · ln(σ √2π), (B,)."""
-        error = per_image((x - self.mean).square())
-        constant = x[0].numel() * (self.sigma.log() + 0.5 * math.log(2 * math.pi))
-        return error / (2 * self.sigma.square()) + constant
+    def each(self, x: Tensor) -> Tensor:
+        """(x − x̂)² / 2σ² + ln(σ √2π), (B, C, H, W)."""
+        return (x - self.mean).square() / (2 * self.sigma.square()) + self.sigma.log() + 0.5 * math.log(2 * math.pi)
 
     def sample(self) -> Tensor:
         """x̂ + σ·ε, clipped to the pixel range."""

@@ -16,9 +16,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from apercu.errors import ApercuError
-from apercu.likelihoods.base import Likelihood, PixelDistribution, clamp01, per_image
+from apercu.likelihoods.base import Likelihood, PixelDistribution, clamp01
 
 __all__ = ["Logistic"]
+
+
+def log_between(lower: Tensor, upper: Tensor) -> Tensor:
+    """ln(s(u) − s(l)) for the logistic function s and l < u, as ln s(u) + ln s(−l) + ln(1 − e^(l−u)).
+
+    In this form it neither overflows nor cancels.
+    """
+    return F.logsigmoid(upper) + F.logsigmoid(-lower) + torch.log(-torch.expm1(lower - upper))
 
 
 @dataclass
@@ -29,17 +37,15 @@ class LogisticPixels(PixelDistribution):
     log_scale: Tensor
     top: float
 
-    def nll(self, x: Tensor) -> Tensor:
-        """−Σ ln P(x), (B,)."""
+    def each(self, x: Tensor) -> Tensor:
+        """−ln P(x), (B, C, H, W)."""
         half = 0.5 / self.top
         centred = x - self.mean
         inverse = (-self.log_scale).exp()
         upper, lower = (centred + half) * inverse, (centred - half) * inverse
-        # ln(s(u) − s(l)) = ln s(u) + ln s(−l) + ln(1 − e^(l−u)), which neither overflows nor cancels.
-        inside = F.logsigmoid(upper) + F.logsigmoid(-lower) + torch.log(-torch.expm1(lower - upper))
-        log_p = torch.where(x < half, F.logsigmoid(upper), inside)
+        log_p = torch.where(x < half, F.logsigmoid(upper), log_between(lower, upper))
         log_p = torch.where(x > 1 - half, F.logsigmoid(-lower), log_p)
-        return -per_image(log_p)
+        return -log_p
 
     def sample(self) -> Tensor:
         """μ + s·logit(u), rounded to the grey levels."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from apercu.likelihoods.base import Likelihood, PixelDistribution, per_image
+from apercu.likelihoods.base import Likelihood, PixelDistribution
 
 __all__ = ["MSE"]
 
@@ -20,9 +20,9 @@ class SquaredError(PixelDistribution):
 
     mean: Tensor
 
-    def nll(self, x: Tensor) -> Tensor:
-        """‖x − x̂‖², (B,): nats up to the constant C·H·W·½ ln π."""
-        return per_image((x - self.mean).square())
+    def each(self, x: Tensor) -> Tensor:
+        """(x − x̂)², (B, C, H, W): nats up to the constant ½ ln π."""
+        return (x - self.mean).square()
 
     def sample(self) -> Tensor:
         """x̂: squared error as a training loss says nothing about noise."""
