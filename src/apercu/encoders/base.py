@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
+from apercu.masking import fill
 from apercu.types import Grid
 
 
@@ -22,6 +23,11 @@ class Encoder(nn.Module, ABC):
     @abstractmethod
     def forward(self, x: Tensor) -> tuple[Tensor, Grid]:
         """(B, C, H, W) in [0, 1] → (B, N, F), (h, w)."""
+
+    def masked(self, x: Tensor, hidden: Tensor) -> tuple[Tensor, Grid]:
+        """The same from what is visible alone: hidden pixels, (B, 1, H, W) bool, take the mean of the visible ones."""
+        features, grid = self(fill(x, hidden))
+        return features, grid
 
 
 class ToVector(Encoder):
