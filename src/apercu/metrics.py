@@ -1,4 +1,4 @@
-"""Measures of the field, from the libraries that keep them: accuracy and its parts, PSNR, SSIM, Fréchet distance."""
+"""Measures of the field: accuracy and its parts, AUROC, calibration error, PSNR, SSIM, Fréchet distance."""
 
 from __future__ import annotations
 
@@ -35,21 +35,61 @@ def ssim(x: Tensor, y: Tensor) -> Tensor:
 
 
 def classification(truth: Array, predicted: Array, classes: tuple[str, ...]) -> dict[str, Any]:
-    """Accuracy, the same per class, and the confusion matrix (rows: truth), for integer labels (N,)."""
-    from sklearn.metrics import confusion_matrix
+    """Accuracy, the same per class, and the confusion matrix (rows: truth), for integer labels (N,).
 
-    confusion = confusion_matrix(truth, predicted, labels=range(len(classes)))
-    counts = confusion.sum(1)
+    "balanced_accuracy" is the mean over the classes that have images, "macro_f1" over those with images or answers.
+    """
+    confusion = np.zeros((len(classes), len(classes)), np.int64)
+    np.add.at(confusion, (truth, predicted), 1)
+    counts, hits = confusion.sum(1), confusion.diagonal()
+    either = counts + confusion.sum(0)
     per_class = {
         name: {"n": int(n), "accuracy": float(right / n) if n else None}
-        for name, n, right in zip(classes, counts, confusion.diagonal(), strict=True)
+        for name, n, right in zip(classes, counts, hits, strict=True)
     }
+    some = bool(len(truth))
     return {
         "n": len(truth),
-        "accuracy": float((truth == predicted).mean()) if len(truth) else None,
+        "accuracy": float((truth == predicted).mean()) if some else None,
+        "balanced_accuracy": float((hits[counts > 0] / counts[counts > 0]).mean()) if some else None,
+        "macro_f1": float((2 * hits[either > 0] / either[either > 0]).mean()) if some else None,
         "per_class": per_class,
         "confusion": confusion.tolist(),
     }
+
+
+def auroc(p: Array, truth: Array) -> float | None:
+    """Area under the ROC curve of every class against the others, the mean over classes; (N, K) and (N,).
+
+    With two classes it is the usual area. None where no class has both images and others beside it.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    present = [k for k in range(p.shape[1]) if 0 < (truth == k).sum() < len(truth)]
+    return float(np.mean([roc_auc_score(truth == k, p[:, k]) for k in present])) if present else None
+
+
+def reliability(confidence: Array, right: Array, bins: int = 15) -> list[tuple[float, float, int]]:
+    """(mean probability of the answers, share of them that is right, how many) in each of `bins` of equal width.
+
+    confidence: (N,) in [0, 1], right: (N,) bool. Bins without an answer are left out.
+    """
+    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
+    return [
+        (float(confidence[here].mean()), float(right[here].mean()), int(here.sum()))
+        for here in (bin_of == b for b in np.unique(bin_of))
+    ]
+
+
+def calibration_error(confidence: Array, right: Array, bins: int = 15) -> float | None:
+    """Expected calibration error of N answers with their probabilities (N,), of which some are right, (N,) bool.
+
+        Σ_b n_b / N · |right_b − confidence_b|
+
+    over `bins` of equal width; Guo et al., "On calibration of modern neural networks" (2017). None without answers.
+    """
+    found = reliability(confidence, right, bins)
+    return sum(n * abs(share - sure) for sure, share, n in found) / len(right) if found else None
 
 
 def frechet(a: Array, b: Array) -> float:

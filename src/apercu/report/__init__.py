@@ -20,6 +20,7 @@ from apercu.report.look import look
 from apercu.report.recognition import class_by_class, recognise
 from apercu.report.sections import code_map, curves, show_reconstructions, show_samples
 from apercu.report.summary import Rows, summarise
+from apercu.report.trust import show_trust
 
 __all__ = ["write_report"]
 
@@ -46,6 +47,7 @@ def write_report(model: Model, images: Images, path: Path, comparison: Rows | No
             samples=show_samples(model, seen.film),
             map=code_map(seen, found),
             classes=class_by_class(found, seen) if found is not None and len(found.known) else None,
+            trust=show_trust(model, found) if found is not None and len(found.known) else None,
             health=show_health(model, seen),
             again=make_again(model),
             film=seen.film.notes(seen.images.spec.channels),

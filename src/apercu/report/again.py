@@ -84,7 +84,7 @@ def _command(model: Model) -> str:
     words = ["apercu", "fit", str(recipe.data["origin"]), "-o", model.folder.name if model.folder else "model"]
     words += ["--preset", recipe.preset]
     for name, value in _chosen(recipe).items():
-        words += ["-s", f"{name}={value}"]
+        words += ["-s", f"{name}={','.join(map(str, value)) if isinstance(value, tuple) else value}"]
     for name, value in (_request(recipe) | _changed(recipe)).items():
         words += [f"--{name.replace('_', '-')}"] if value is True else [f"--{name.replace('_', '-')}", str(value)]
     return shlex.join(words)

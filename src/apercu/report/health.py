@@ -6,8 +6,7 @@ import math
 from dataclasses import dataclass
 
 from apercu.api import Model
-from apercu.bottlenecks.base import Health
-from apercu.bottlenecks.vq import VQ
+from apercu.bottlenecks.base import Health, Use
 from apercu.report.look import Look
 from apercu.report.plots import Bars, bars
 from apercu.report.words import FIXED, brief, many, number, size_in_bytes
@@ -32,6 +31,8 @@ MEASURES = {
     "perplexity": "perplexity",
     "codes_used": "codes in use",
     "codebook_use": "share of the codebook in use",
+    "revived": "codes that were moved onto features in training",
+    "bits": "bits in the symbols of a token",
 }
 
 
@@ -40,10 +41,10 @@ def show_health(model: Model, look: Look) -> HealthSection:
     health = look.health
     trained = [str(warning) for warning in model.recipe.metrics.get("warnings", [])]
     warnings = health.warnings or trained
-    quantised = look.code.symbols is not None
+    single = len(health.symbols) == 1
     values = health.per_dimension
-    even = 1 / len(values) if quantised and values else None
-    what = "code of the codebook" if quantised else "dimension of the code"
+    even = 1 / len(values) if single else None
+    what = "code of the codebook" if single else "symbol of a token" if health.symbols else "dimension of the code"
     caption = f"Each bar is one {what}, the largest first: {health.quantity}."
     if even is not None:
         caption += f" The line is where all would stand if they were used evenly ({brief(even)})."
@@ -60,14 +61,8 @@ def show_health(model: Model, look: Look) -> HealthSection:
 def verdict(health: Health, look: Look) -> str:
     """One or two sentences on the use of the code."""
     measured = health.measures
-    if "perplexity" in measured:
-        total = len(health.per_dimension)
-        bits = math.log2(max(1.0, measured["perplexity"]))
-        return (
-            f"{number(measured['codes_used'])} of {number(total)} codes are in use. Their perplexity is "
-            f"{brief(measured['perplexity'])}: they are as varied as if chosen evenly among so many, "
-            f"{bits:.1f} bits in each symbol of {math.log2(total):.1f}."
-        )
+    if health.symbols:
+        return _use(health.symbols)
     if "active_units" not in measured:
         return ""
     text = f"{number(measured['active_units'])} of {number(measured['units'])} dimensions carry information."
@@ -77,6 +72,21 @@ def verdict(health: Health, look: Look) -> str:
             f"{number(measured['kl'] / math.log(2))} bits, beyond what is known before it is seen."
         )
     return text
+
+
+def _use(symbols: list[Use]) -> str:
+    used, total = sum(use.used for use in symbols), sum(len(use.shares) for use in symbols)
+    bits, most = sum(use.bits for use in symbols), sum(math.log2(len(use.shares)) for use in symbols)
+    if len(symbols) == 1:
+        return (
+            f"{number(used)} of {number(total)} codes are in use. Their perplexity is "
+            f"{brief(symbols[0].perplexity)}: they are as varied as if chosen evenly among so many, "
+            f"{bits:.1f} bits in each symbol of {most:.1f}."
+        )
+    return (
+        f"The {len(symbols)} symbols of a token hold {bits:.1f} bits of {most:.1f}; "
+        f"{number(used)} of their {number(total)} values are in use."
+    )
 
 
 @dataclass(frozen=True)
@@ -97,15 +107,19 @@ def code_size(model: Model, look: Look) -> CodeSize:
     image = f"An image of {spec.height}×{spec.width}" + (f"×{spec.channels}" if spec.channels > 1 else "")
     image += " pixel values" + ("" if spec.uniform else " (the largest)")
     bottleneck = model.network.bottleneck
-    if look.code.symbols is not None and isinstance(bottleneck, VQ):
-        bits = tokens * look.code.symbols.shape[2] * math.log2(bottleneck.codes)
+    uses = look.health.symbols
+    if uses:
+        bits = tokens * (math.log2(len(uses[0].shares)) if len(uses) == 1 else sum(use.bits for use in uses))
         stored = values * (math.ceil(math.log2(spec.maximum + 1)) if spec.maximum > 1 else 32)
         written, pixels = size_in_bytes(bits / 8), size_in_bytes(stored / 8)
         figure, _, unit = written.partition(FIXED)
-        sentence = (
-            f"{image}, {pixels}, becomes {grid[0]}×{grid[1]} symbols out of {number(bottleneck.codes)}, {written}"
+        symbols = (
+            f"{grid[0]}×{grid[1]} symbols out of {number(len(uses[0].shares))}, {written}"
+            if len(uses) == 1
+            else f"{grid[0]}×{grid[1]}×{len(uses)} symbols, {written} when they are entropy-coded"
         )
-        return CodeSize(figure, unit, f"for {pixels} of pixels", sentence + _ratio(stored / bits))
+        sentence = f"{image}, {pixels}, becomes {symbols}{_ratio(stored / max(1.0, bits))}"
+        return CodeSize(figure, unit, f"for {pixels} of pixels", sentence)
     count = tokens * bottleneck.dim
     shape = f" in {grid[0]}×{grid[1]} places" if tokens > 1 else ""
     sentence = f"{image} becomes {many(count, 'number')}{shape}"

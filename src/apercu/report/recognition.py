@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,13 +26,19 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Recognition:
-    """The answer for every image: `truth` and `predicted` number `classes`, −1 where the class is unknown."""
+    """The answer for every image: `truth` and `predicted` number `classes`, −1 where the class is unknown.
+
+    `answers`: as the task classify gives them; `calibrated`: by what, None where by nothing; `coverage`: of their sets.
+    """
 
     images: ImageSet
     classes: tuple[str, ...]
     truth: Ints
     predicted: Ints
     probability: NDArray[np.float64]
+    answers: list[dict[str, Any]]
+    calibrated: dict[str, Any] | None
+    coverage: float
 
     @property
     def known(self) -> Ints:
@@ -66,15 +73,16 @@ def recognise(model: Model, images: ImageSet) -> Recognition | None:
     if len(images) > MOST:
         images = images.subset(np.sort(np.random.default_rng(0).permutation(len(images))[:MOST]))
     task = registry.part("tasks", "classify")(model)
-    answers = [answer for part in parts(images) for answer in task(images.subset(part))["predictions"]]
-    known = model.recipe.tasks.get("classify", {}).get("classes", model.classes)
-    classes = tuple(str(name) for name in known)
+    said = [task(images.subset(part)) for part in parts(images)]
+    answers = [answer for part in said for answer in part["predictions"]]
+    classes = task.classes
     number = {name: i for i, name in enumerate(classes)}
     # The folders of these images may list the classes in another order, or others.
     table = np.array([number.get(name, -1) for name in images.classes] + [-1], np.int64)
     predicted = np.array([number[answer["label"]] for answer in answers], np.int64)
     probability = np.array([answer["probability"] for answer in answers], np.float64)
-    return Recognition(images, classes, table[images.labels], predicted, probability)
+    numbers = (table[images.labels], predicted, probability)
+    return Recognition(images, classes, *numbers, answers, said[0]["calibrated"], task.coverage)
 
 
 @dataclass(frozen=True)

@@ -20,14 +20,16 @@ from apercu.tracking import Row, read_history
 
 TERMS = {
     "pixels": "Redrawing the pixels",
+    "visible": "Redrawing what was visible",
     "kl": "Information in the code",
     "label": "Naming the class",
     "consistency": "Agreeing with itself",
     "contraction": "Sensitivity of the code",
     "commitment": "Distance from the codebook",
     "codebook": "Distance of the codebook",
+    "rate": "Writing the code",
 }
-IN_NATS = ("pixels", "kl", "label", "consistency")
+IN_NATS = ("pixels", "visible", "kl", "label", "consistency", "rate")
 SHARES = {"val_accuracy": "Accuracy on validation images", "codebook_use": "Codebook in use"}
 COUNTS = {"active_units": ("Active dimensions", "units"), "perplexity": ("Perplexity of the codebook", "")}
 

@@ -24,8 +24,11 @@ class Task(ABC):
     needs_images: bool = True
     """Whether the call reads images."""
 
-    def fit(self, images: ImageSet) -> Result:
-        """Learn what the task needs beyond the model, and keep it in the model's folder; most need nothing."""
+    def fit(self, images: ImageSet, held_out: ImageSet | None = None) -> Result:
+        """Learn what the task needs beyond the model, and keep it in the model's folder; most need nothing.
+
+        `held_out`: images of the same kind that it must not learn from, to measure with what it learnt.
+        """
         return {}
 
     @abstractmethod

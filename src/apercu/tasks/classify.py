@@ -1,144 +1,257 @@
-"""Recognise: the class of every image, with its probability.
+"""Recognise: the class of every image, its probability, what else it may be, and whether to trust the answer.
 
-By the joint head of the model, by a probe on its frozen code (linear, SVM, MLP or k-nearest neighbours, chosen by
-cross-validation), or by fine-tuning the encoder on the labels.
+By the joint head of the model, by a probe on its frozen code (linear, SVM, MLP, k-nearest neighbours or the nearest
+class mean, chosen by cross-validation), or by fine-tuning the encoder on the labels. Labels that are held out say what
+its probabilities mean.
 
 Example: apercu classify MODEL IMAGES -o predictions --learn LABELLED -s method=best
 """
 
 from __future__ import annotations
 
-import copy
-import csv
-import dataclasses
-import io
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 
 from apercu import metrics, store
 from apercu.api import Model
 from apercu.checkpoint import write_atomically
 from apercu.data.images import ImageSet
 from apercu.errors import ApercuError
-from apercu.heads import LabelHead, pooled_size
 from apercu.model import Autoencoder
-from apercu.objective import Objective, Term, label
-from apercu.tasks import _probe
+from apercu.tasks import _answers, _finetune, _generated, _probe
+from apercu.tasks._beside import Beside
+from apercu.tasks._calibration import (
+    Calibration,
+    Evidence,
+    Promise,
+    calibration_error,
+    digests,
+    logits_of,
+    promise,
+    tempered,
+)
+from apercu.tasks._novelty import Known, separation
 from apercu.tasks.base import Result, Task
-from apercu.train import train
-from apercu.training import Training
 
 __all__ = ["Classify"]
 
-Method = Literal["auto", "head", "best", "linear", "svm", "mlp", "knn", "finetune"]
+Method = Literal["auto", "head", "best", "linear", "svm", "mlp", "knn", "prototypes", "finetune"]
+Floats = NDArray[np.float64]
+
+NOTHING_KNOWN = "nothing is called novel: there were too few known images to compare with when it was fitted"
+ENOUGH, MOST = 100, 10_000  # held-out labels to be content with, and to take
 
 
 class Classify(Task):
-    """p(class | code).
+    """p(class | code), and how far to trust it.
 
-    `method`: "head" is the joint one, "best" the best probe, "finetune" trains the encoder further with a new head;
-    "auto" takes what was fitted last, else the joint head. `epochs`: of fine-tuning.
+    `method`: "head" is the joint one, "best" the best probe, "prototypes" the nearest class mean, "finetune" trains the
+    encoder further with a new head; "auto" takes what was fitted last, else the joint head. `epochs`: of fine-tuning.
+    `coverage`: how often the set of an image holds its class; `error`: the rate of wrong answers from which on it
+    abstains; `novel`: the share of known images that may be called novel. `generated`: images of each class to draw and
+    learn from, if they help; `balance`: a probe's classes count the same, however few the labels of some.
     """
 
-    def __init__(self, model: Model, *, method: Method = "auto", epochs: int = 30, seed: int = 0) -> None:
+    def __init__(
+        self,
+        model: Model,
+        *,
+        method: Method = "auto",
+        epochs: int = 30,
+        seed: int = 0,
+        coverage: float = 0.9,
+        error: float = 0.05,
+        novel: float = 0.01,
+        generated: int = 0,
+        balance: bool = False,
+    ) -> None:
         super().__init__(model)
+        for name, share in {"coverage": coverage, "error": error, "novel": novel}.items():
+            if not 0 < share < 1:
+                raise ApercuError(f"{name} is a share of all images, between 0 and 1, and not {share:g}")
+        if generated < 0:
+            raise ApercuError(f"generated is a number of images for each class, and not {generated}")
         self.method, self.epochs, self.seed = method, epochs, seed
+        self.coverage, self.error, self.novel = coverage, error, novel
+        self.generated, self.balance = generated, balance
         self.fitted: Any = None
+        self._beside = Beside(model)
 
     @property
     def classes(self) -> tuple[str, ...]:
         """The names that answers are given in."""
-        return tuple(self.model.recipe.tasks.get("classify", {}).get("classes", self.model.classes))
+        return self.model.classes if self._by_head else tuple(self._beside.about.get("classes", self.model.classes))
 
-    def fit(self, images: ImageSet) -> Result:
-        """Fit a probe on the labelled images, or fine-tune the encoder; kept beside the model if that has a folder.
+    @property
+    def _by_head(self) -> bool:
+        return self.method == "head" or (self.method == "auto" and "method" not in self._beside.about)
+
+    def fit(self, images: ImageSet, held_out: ImageSet | None = None) -> Result:
+        """Fit a probe on the labelled images, or fine-tune the encoder; `calibrate` it, and keep it beside the model.
+
+        By the method "head" nothing is fitted, and the joint head is calibrated.
 
         Raises:
-            ApercuError: labels of fewer than two classes.
+            ApercuError: labels of fewer than two classes; or for the joint head, none that are held out.
         """
-        labelled = images.subset(np.flatnonzero(images.labels >= 0))
+        held_out = images.subset([]) if held_out is None else held_out
         if self.method == "head":
-            raise ApercuError("the joint head is trained with the model; choose another method to fit, such as best")
+            if not (self._known(held_out) >= 0).any():
+                raise ApercuError(
+                    "the joint head was trained with the model, and calibrating it needs labelled validation images "
+                    "that it did not learn from; or choose another method to fit, such as best"
+                )
+            return self.calibrate(images, held_out)
+        labelled = images.subset(np.flatnonzero(images.labels >= 0))
         if self.method == "finetune":
-            result, name, data = self._finetune(labelled), "classify.safetensors", b""
-            data = save_tensors({key: value.contiguous() for key, value in self.fitted.state_dict().items()})
+            result, out_of_fold = self._train_further(labelled), None
+            file, data = "safetensors", _finetune.dump(self.fitted)
         else:
-            method = "best" if self.method == "auto" else self.method
-            x = self.model.features(labelled) if len(labelled) else np.empty((0, 1), np.float32)
-            self.fitted, chosen, scores = _probe.fit_probe(x, labelled.labels, method, self.seed)
-            result, name, data = (
-                {"method": chosen, "cross_validation": scores},
-                "classify.skops",
-                _probe.dump(self.fitted),
-            )
+            result, out_of_fold = self._fit_probe(labelled)
+            file, data = "skops", _probe.dump(self.fitted)
         result |= {"labels": len(labelled), "classes": list(images.classes)}
-        self.model.recipe.tasks["classify"] = result
-        if self.model.folder is not None:
-            store.add_file(self.model.recipe, self.model.folder, name, data)
-        return result
+        about = self._beside.about
+        self.model.recipe.tasks["classify"] = result | {k: about[k] for k in ("head", "novelty") if k in about}
+        self._beside.write(file, data)
+        return self._calibrate(images, held_out, out_of_fold)
 
-    def probabilities(self, images: ImageSet) -> NDArray[np.float64]:
-        """p(class | image), (B, classes).
+    def calibrate(self, learnt: ImageSet, held_out: ImageSet) -> Result:
+        """Measure the classifier on labels that are held out, and keep what makes its probabilities mean something.
+
+        All of the images, labelled or not, tell what is known: those that were learnt from, and those held out.
+        """
+        return self._calibrate(learnt, held_out, None)
+
+    def probabilities(self, images: ImageSet) -> Floats:
+        """p(class | image), (B, classes), at the temperature that held-out labels asked for.
 
         Raises:
             ApercuError: nothing was fitted and the model has no head.
         """
-        done = self.model.recipe.tasks.get("classify")
-        wants_head = self.method == "head" or (self.method == "auto" and done is None)
-        if wants_head and "label" in self.model.network.heads:
-            return self.model.probabilities(images).astype(np.float64)
-        if done is None or self.method not in ("auto", "best", done["method"]):
-            raise ApercuError(
-                "this model has no classifier of that kind yet; fit one on labelled images with --learn IMAGES, "
-                "or train with --preset vae_cnn"
-            )
-        fitted = self._restore(done["method"])
-        if isinstance(fitted, Autoencoder):
-            return Model(fitted, self.model.recipe, None, self.model.device).probabilities(images).astype(np.float64)
-        known = fitted.predict_proba(self.model.features(images))
-        full = np.zeros((len(images), len(self.classes)))
-        full[:, fitted.classes_] = known
-        return full
+        return tempered(self._logits(images), self._promise().temperature)
 
     def __call__(self, images: ImageSet | None, out: Path | None = None) -> Result:
-        """Label and probability of every image; with `out`, `predictions.csv` with the probability of every class."""
+        """For every image its label and probability, the set of classes that it may be, whether the answer abstains,
+        its novelty (the share of known images that are less unusual) and whether it is novel.
+
+        With `out`, `predictions.csv` with the same and the probability of every class.
+        """
         if images is None or len(images) == 0:
             raise ApercuError("there are no images here to classify")
-        p = self.probabilities(images)
-        best = p.argmax(1)
-        rows = [
-            {"id": images.ids[i], "label": self.classes[k], "probability": float(p[i, k])} for i, k in enumerate(best)
-        ]
+        promised, known = self._promise(), self._find_known()
+        p = tempered(self._logits(images), promised.temperature)
+        p_known = None if known is None else known.p_values(self.model, images)
+        rows = _answers.rows(images.ids, self.classes, p, promised, p_known, self.novel)
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
-            text = io.StringIO()
-            writer = csv.writer(text)
-            writer.writerow(["id", "label", "probability", *self.classes])
-            for row, values in zip(rows, p, strict=True):
-                writer.writerow([row["id"], row["label"], *(f"{v:.6f}" for v in (row["probability"], *values))])
-            write_atomically(out / "predictions.csv", text.getvalue().encode())
-        return {"n": len(rows), "classes": list(self.classes), "predictions": rows}
+            write_atomically(out / "predictions.csv", _answers.table(rows, self.classes, p).encode())
+        notes = [*promised.notes, *([NOTHING_KNOWN] if known is None else known.notes(self.novel))]
+        about = {"calibrated": self._beside.about.get(self._calibrated), "notes": notes}
+        return {"n": len(rows), "classes": list(self.classes), **about, "predictions": rows}
 
     def evaluate(self, images: ImageSet) -> Result:
-        """Accuracy, the same per class, and the confusion matrix, over the images whose label is known."""
+        """Accuracy, the same per class, confusion and AUROC, over the images whose label is known.
+
+        The trust in its answers is measured on those of them that it was not calibrated with. "novel": the share of
+        images of known classes that are called novel; "novelty_auroc": how well novelty tells them from images whose
+        label is none of the classes, where there are such.
+        """
         truth = self._known(images)
         labelled = images.subset(np.flatnonzero(truth >= 0))
         if len(labelled) == 0:
             raise ApercuError("none of these images has a label that the model knows; name labelled images")
-        predicted = self.probabilities(labelled).argmax(1)
-        return metrics.classification(truth[truth >= 0], predicted, self.classes)
+        strange = images.subset(np.flatnonzero((truth < 0) & (images.labels >= 0)))
+        truth, logits, promised = truth[truth >= 0], self._logits(labelled), self._promise()
+        p, before = tempered(logits, promised.temperature), tempered(logits, 1)
+        fresh = ~np.isin(digests(labelled), promised.seen)
+        result = metrics.classification(truth, p.argmax(1), self.classes) | {"auroc": metrics.auroc(p, truth)}
+        result |= promised.measured(p[fresh], truth[fresh])
+        result["ece_before"] = calibration_error(before[fresh], truth[fresh])
+        known = self._find_known()
+        result["novel"] = result["novelty_auroc"] = None
+        if known is not None:
+            p_known = known.p_values(self.model, labelled)
+            result["novel"] = float((p_known <= self.novel).mean())
+            if len(strange):
+                result["novelty_auroc"] = separation(p_known, known.p_values(self.model, strange))
+        return result
+
+    def _logits(self, images: ImageSet) -> Floats:
+        """ln p(class | image) of the classifier as it was fitted, (B, classes)."""
+        if self._by_head and "label" in self.model.network.heads:
+            return logits_of(self.model.probabilities(images))
+        about = self._beside.about
+        if self._by_head or self.method not in ("auto", "best", about.get("method")):
+            raise ApercuError(
+                "this model has no classifier of that kind yet; fit one on labelled images with --learn IMAGES, "
+                "or train with --preset vae_cnn"
+            )
+        fitted = self._restore(about["method"])
+        if isinstance(fitted, Autoencoder):
+            tuned = Model(fitted, self.model.recipe, None, self.model.device)
+            return logits_of(tuned.probabilities(images))
+        return _probe.said(fitted, self.model.features(images), len(self.classes))
+
+    @property
+    def _calibrated(self) -> str:
+        """The name that the calibration of the classifier that answers is kept by."""
+        return "head" if self._by_head else "calibration"
+
+    def _calibrate(self, learnt: ImageSet, held_out: ImageSet, evidence: Evidence | None) -> Result:
+        """By the labels that are held out, or where they are few, by the `evidence` that there is besides."""
+        on = "labels out of fold"
+        if "label" in self.model.network.heads:
+            on += ", of codes that had learnt from labels"
+        truth = self._known(held_out)
+        chosen = np.random.default_rng(self.seed).permutation(np.flatnonzero(truth >= 0))[:MOST]
+        if len(chosen) >= min(ENOUGH, len(evidence) if evidence is not None and len(evidence) else 1):
+            asked = held_out.subset(chosen)
+            evidence, on = Evidence(self._logits(asked), truth[chosen], digests(asked)), "held-out labels"
+        if evidence is not None and len(evidence):
+            found = evidence.calibration()
+            words = {"on": on, "n": len(evidence), "temperature": found.temperature} | evidence.errors()
+            self._beside.keep(self._calibrated, found.arrays(), words)
+        known, on = Known.of(self.model, learnt, held_out, self.seed)
+        if known is not None:
+            self._beside.keep("novelty", known.arrays(), {"on": on, "n": len(known.prices)})
+        return self._beside.about
+
+    def _promise(self) -> Promise:
+        arrays = self._beside.find(self._calibrated)
+        if arrays is None:
+            return promise(None, self.coverage, self.error)
+        calibration = Calibration(self._beside.about[self._calibrated]["temperature"], **arrays)
+        return promise(calibration, self.coverage, self.error)
+
+    def _find_known(self) -> Known | None:
+        arrays = self._beside.find("novelty")
+        return None if arrays is None else Known(**arrays)
 
     def _known(self, images: ImageSet) -> NDArray[np.int64]:
         """The images' labels as numbers of this task's classes, −1 where unknown: folders may list them otherwise."""
         number = {name: i for i, name in enumerate(self.classes)}
         table = np.array([number.get(name, -1) for name in images.classes] + [-1], dtype=np.int64)
         return table[images.labels]
+
+    def _fit_probe(self, labelled: ImageSet) -> tuple[Result, Evidence]:
+        method = "best" if self.method == "auto" else self.method
+        x = self.model.features(labelled) if len(labelled) else np.empty((0, 1), np.float32)
+        found = _probe.fit_probe(x, labelled.labels, len(labelled.classes), method, self.seed, self.balance)
+        result: Result = {"method": found.method, "cross_validation": found.scores}
+        if self.generated:
+            found, result["generated"] = _generated.enrich(self.model, labelled, x, found, self.generated, self.seed)
+        self.fitted = found.probe
+        asked = labelled.subset(found.rows)
+        return result, Evidence(found.logits, asked.labels, digests(asked))
+
+    def _train_further(self, labelled: ImageSet) -> Result:
+        if len(np.unique(labelled.labels)) < 2:
+            raise ApercuError("fine-tuning needs labels of at least two classes; label more images")
+        self.fitted = _finetune.finetune(self.model, labelled, self.epochs, self.seed)
+        return {"method": "finetune", "epochs": self.epochs}
 
     def _restore(self, method: str) -> Any:  # noqa: ANN401
         if self.fitted is None:
@@ -150,29 +263,7 @@ class Classify(Task):
             name = "classify.safetensors" if method == "finetune" else "classify.skops"
             data = store.read_file(self.model.recipe, folder, name)
             if method == "finetune":
-                self.fitted = self._with_new_head()
-                self.fitted.load_state_dict(load_tensors(data))
+                self.fitted = _finetune.restore(self.model, len(self.classes), data)
             else:
                 self.fitted = _probe.restore(data)
         return self.fitted
-
-    def _with_new_head(self) -> Autoencoder:
-        """The model with a fresh label head, trained by its labels alone."""
-        network = copy.deepcopy(self.model.network)
-        grid = network.grid(network.image.shape[1:])
-        network.heads["label"] = LabelHead(pooled_size(network.bottleneck.dim, grid), len(self.classes))
-        network.objective = Objective({"label": Term(label)})
-        return network
-
-    def _finetune(self, labelled: ImageSet) -> Result:
-        if len(np.unique(labelled.labels)) < 2:
-            raise ApercuError("fine-tuning needs labels of at least two classes; label more images")
-        self.model.recipe.tasks["classify"] = {"classes": list(labelled.classes)}
-        torch.manual_seed(self.seed)
-        network = self._with_new_head()
-        device = self.model.device
-        settings = Training(epochs=self.epochs, batch=64, learning_rate=5e-4, seed=self.seed, device=device)
-        for _ in train(network, labelled, labelled.subset([]), dataclasses.replace(settings, validations=1)):
-            pass
-        self.fitted = network
-        return {"method": "finetune", "epochs": self.epochs}

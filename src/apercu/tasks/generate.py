@@ -2,8 +2,8 @@
 
 A variational code is drawn from its prior N(0, I). For every other code, and for each class, a Gaussian mixture is
 fitted to the codes of real images (the aggregated posterior), after a projection onto their principal components where
-a code is long; codes of a codebook are moved to its nearest vectors. The folder that is written has one sub-folder per
-class, ready to train with.
+a code is long; where codes are quantised, they are moved to the nearest there is. The folder that is written has one
+sub-folder per class, ready to train with.
 
 Example: apercu generate MODEL IMAGES -o OUT -s count=100 -s source=posterior
 """
@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apercu.api import Model
+from apercu.bottlenecks.base import Quantizer
 from apercu.bottlenecks.gaussian import Gaussian
-from apercu.bottlenecks.vq import VQ, nearest
 from apercu.data.images import ImageSet
 from apercu.errors import ApercuError
 from apercu.metrics import frechet
@@ -40,7 +40,8 @@ class Aggregate:
         from sklearn.mixture import GaussianMixture
 
         rank = min(COMPONENTS, codes.shape[1], max(1, len(codes) // 2))
-        self.pca = PCA(rank, random_state=seed).fit(codes)
+        with np.errstate(invalid="ignore", divide="ignore"):  # a lone code has no variance to divide by
+            self.pca = PCA(rank, random_state=seed).fit(codes)
         reduced = self.pca.transform(codes).astype(np.float64)  # covariances need the digits
         fits = []
         for parts in (1, 2, 4, 8):
@@ -131,18 +132,16 @@ class Generate(Task):
 
     def _from_codes(self, codes: Array, rng: np.random.Generator) -> Array:
         drawn = Aggregate(codes.reshape(len(codes), -1), self.seed).draw(self.count, rng)
-        return self._on_codebook(drawn.reshape(self.count, *codes.shape[1:]))
+        return self._quantised(drawn.reshape(self.count, *codes.shape[1:]))
 
-    def _on_codebook(self, codes: Array) -> Array:
+    def _quantised(self, codes: Array) -> Array:
         bottleneck = self.model.network.bottleneck
-        if not isinstance(bottleneck, VQ):
+        if not isinstance(bottleneck, Quantizer):
             return codes
         import torch
 
-        points = torch.from_numpy(codes).to(bottleneck.codebook.device)
         with torch.no_grad():
-            index = nearest(points.flatten(0, 1), bottleneck.codebook)
-            moved: Array = bottleneck.codebook[index].view_as(points).cpu().numpy()
+            moved: Array = bottleneck.quantise(torch.from_numpy(codes).to(self.model.device)).cpu().numpy()
         return moved
 
     def _interpolated(self) -> Array:
@@ -153,7 +152,7 @@ class Generate(Task):
         a, b = (self.model.encode(path)[0] for path in paths)
         steps = np.linspace(0, 1, max(2, self.count), dtype=np.float32)[:, None, None]
         if not isinstance(self.model.network.bottleneck, Gaussian):
-            return self._on_codebook((1 - steps) * a + steps * b)
+            return self._quantised((1 - steps) * a + steps * b)
         cosine = float((a * b).sum() / max(1e-12, float(np.linalg.norm(a) * np.linalg.norm(b))))
         angle = math.acos(min(1.0, max(-1.0, cosine)))
         if angle < 1e-3:

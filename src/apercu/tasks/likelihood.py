@@ -55,6 +55,7 @@ class Likelihood(Task):
     def _log_weights(self, x: Tensor) -> Tensor:
         """ln p(x|z) + ln p(z) − ln q(z|x) for K draws, (B, C, H, W) → (K, B)."""
         network = self.model.network
+        x = network.seen(x)
         code = network.encode(x)
         if code.scale is None:
             raise ApercuError(

@@ -1,0 +1,146 @@
+"""Read what apercu compress wrote: `.apc` files, or an archive, back to `NAME.png`, or `.tif` where PNG cannot hold it.
+
+A file that is damaged, or was written with another model, is named with its reason and gives no image; the others are
+read.
+
+Example: apercu decompress MODEL COMPRESSED -o OUT
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from apercu.api import Model
+from apercu.codec.archive import MAGIC as ARCHIVE
+from apercu.codec.archive import Archive
+from apercu.codec.codec import Codec, kept_codec
+from apercu.codec.container import Coded, from_file, read_bytes
+from apercu.codec.names import names_of
+from apercu.codec.places import ENDING
+from apercu.data.images import ImageSet
+from apercu.errors import ApercuError, FormatError
+from apercu.sheet import save_image
+from apercu.tasks.base import Result, Task
+from apercu.tasks.compress import Compress
+
+__all__ = ["Decompress"]
+
+TOGETHER = 256
+
+
+@dataclass(frozen=True)
+class Item:
+    """A coded image: what to call it, where it comes from, and how to read it."""
+
+    name: str
+    source: str
+    read: Callable[[], Coded]
+
+
+class Decompress(Task):
+    """x̂ = E[x | symbols]; `source`: a folder of .apc files, one of them, or an archive; `only`: the one image of an
+    archive that is wanted, by its name."""
+
+    needs_images = False
+
+    def __init__(self, model: Model, *, source: str = "", only: str = "") -> None:
+        super().__init__(model)
+        self.source, self.only = source, only
+
+    def __call__(self, images: ImageSet | None, out: Path | None = None) -> Result:
+        """Decode the source, or where there is none, IMAGES after they were compressed; with `out`, a file each.
+
+        "failed" names what could not be read, and why.
+        """
+        rows: list[Result] = []
+        failed: list[Result] = []
+        codec, items = self._compressed(images) if images is not None else self._stored()
+        for start in range(0, len(items), TOGETHER):
+            for item, result in _decode(codec, items[start : start + TOGETHER]):
+                if isinstance(result, str):
+                    failed.append({"file": item.source, "reason": result})
+                    continue
+                pixels, white = result
+                if out is not None:
+                    # A name may have dots of its own: the ending that is replaced must be ours.
+                    save_image(pixels, out / f"{item.name}.png", white)
+                rows.append({"name": item.name, "height": pixels.shape[1], "width": pixels.shape[2]})
+        return {"n": len(rows), "failed": failed, "images": rows, "out": str(out) if out else None}
+
+    def evaluate(self, images: ImageSet) -> Result:
+        """As compress measures it."""
+        return Compress(self.model).evaluate(images)
+
+    def _compressed(self, images: ImageSet) -> tuple[Codec, list[Item]]:
+        if len(images) == 0:
+            raise ApercuError("there are no images here to compress and read again")
+        codec = Compress(self.model).codec(images)
+        names = names_of(images.ids)
+        pairs = (pair for batch in codec.encode(images) for pair in batch)
+        return codec, [Item(names[k], images.ids[k], partial(_itself, coded)) for k, coded in pairs]
+
+    def _stored(self) -> tuple[Codec, list[Item]]:
+        source = Path(self.source).expanduser()
+        if not self.source or not source.exists():
+            raise ApercuError(f"there is no file or folder {self.source!r} to decompress; check the name")
+        codec = kept_codec(self.model)
+        if codec is None:
+            raise ApercuError("this model has compressed nothing yet, so it wrote none of this; name another MODEL")
+        if source.is_dir():
+            items = [_item(path, source, codec) for path in sorted(source.rglob(f"*{ENDING}"))]
+        elif read_bytes(source, len(ARCHIVE)) == ARCHIVE:
+            items = _archived(source, codec, self.only)
+        else:
+            items = [_item(source, source.parent, codec)]
+        if not items:
+            raise ApercuError(f"there is nothing in {source} to decompress; make {ENDING} files with: apercu compress")
+        return codec, items
+
+
+def _itself(coded: Coded) -> Coded:
+    return coded
+
+
+def _item(path: Path, root: Path, codec: Codec) -> Item:
+    """The image of one file."""
+    name = path.relative_to(root).as_posix().removesuffix(ENDING)
+    return Item(name, str(path), lambda: from_file(read_bytes(path), codec.fingerprint))
+
+
+def _archived(path: Path, codec: Codec, only: str) -> list[Item]:
+    """The images of an archive, or the one that is wanted."""
+    try:
+        archive = Archive(path, codec.fingerprint)
+    except FormatError as error:
+        raise FormatError(f"{path}: {error}") from None
+    if only and only not in archive.entries:
+        raise ApercuError(f"there is no image {only!r} in {path}")
+    names = [only] if only else list(archive.entries)
+    return [Item(name, f"{path}, {name}", partial(archive.read, name)) for name in names]
+
+
+def _decode(codec: Codec, items: Sequence[Item]) -> Iterator[tuple[Item, tuple[NDArray[Any], float] | str]]:
+    """Pixels and what white is, or the reason why there are none; what fails does not touch the others."""
+    coded: list[tuple[Item, Coded]] = []
+    for item in items:
+        try:
+            coded.append((item, item.read()))
+        except FormatError as error:
+            yield item, str(error)
+    try:
+        pixels = codec.decode([image for _, image in coded])
+    except (FormatError, MemoryError) as error:
+        if len(coded) == 1:
+            yield coded[0][0], str(error) or "there is not enough memory to decode it"
+            return
+        for item, image in coded:
+            yield from _decode(codec, [replace(item, read=partial(_itself, image))])
+        return
+    for (item, image), decoded in zip(coded, pixels, strict=True):
+        yield item, (decoded, image.head.maximum)
