@@ -5,18 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
+from apercu.attention import Attention
 from apercu.errors import ApercuError
 from apercu.model import Autoencoder
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+    from lightning_fabric.plugins.precision import Precision
 
-Precision = Literal["auto", "32", "bf16"]
 PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed"}
 
 
@@ -46,12 +47,12 @@ def choose_device(device: str = "auto") -> str:
 def choose_precision(precision: str, device: str, model: Autoencoder) -> str:
     """The precision in Fabric's words.
 
-    "auto" is bfloat16 where the device is fast in it and the model is convolutional, else float32: small dense networks
-    lose more to conversions than they win, and second derivatives want full precision.
+    "auto" is bfloat16 where the device is fast in it and the model convolves or attends, else float32: small dense
+    networks lose more to conversions than they win, and second derivatives want full precision.
     """
     if precision == "auto":
-        convolutional = any(isinstance(module, nn.Conv2d) for module in model.modules())
-        fits = convolutional and not model.bottleneck.differentiates_input
+        heavy = any(isinstance(module, nn.Conv2d | Attention) for module in model.modules())
+        fits = heavy and not model.bottleneck.differentiates_input
         return PRECISIONS["bf16" if fits and fast_bf16(device) else "32"]
     if precision not in PRECISIONS:
         raise ApercuError(f"there is no precision {precision!r}; choose one of: auto, {', '.join(PRECISIONS)}")
@@ -83,7 +84,7 @@ def make_fabric(device: str, precision: str) -> Fabric:
         warnings.simplefilter("ignore")  # hints about hardware that is not asked for
         fabric = Fabric(
             accelerator=device,
-            precision=cast("Any", precision),
+            plugins=[_precision(precision, device)],
             devices=local,
             num_nodes=world // local,
             strategy="ddp" if world > 1 else "auto",
@@ -91,3 +92,15 @@ def make_fabric(device: str, precision: str) -> Fabric:
         fabric.launch()
     logger.setLevel(level)
     return fabric
+
+
+def _precision(precision: str, device: str) -> Precision:
+    """Fabric's plugin for this precision, in its words."""
+    from lightning_fabric.plugins.precision import MixedPrecision, Precision
+
+    if precision == PRECISIONS["32"]:
+        return Precision()
+    plugin = MixedPrecision("bf16-mixed", device)
+    # Autocast converts where a layer gains by it; the pixels themselves are what is to be explained, and stay exact.
+    plugin.convert_input = lambda data: data  # type: ignore[method-assign]
+    return plugin

@@ -16,8 +16,10 @@ from apercu.augment import Views
 from apercu.bottlenecks.base import Bottleneck
 from apercu.decoders.base import Decoder
 from apercu.encoders.base import Encoder
+from apercu.encoders.pretrained import Pretrained
 from apercu.heads import LabelHead
 from apercu.likelihoods.base import Likelihood, PixelDistribution
+from apercu.masking import Masking
 from apercu.objective import Objective
 from apercu.types import Batch, Code, Grid, ImageSpec, Output
 
@@ -26,7 +28,8 @@ class Autoencoder(nn.Module):
     """An encoder, a bottleneck, a decoder with its pixel likelihood, heads and an objective.
 
     `fixed_size`: every image must have the size in `image`; otherwise any height and width fit. `views`: how training
-    varies the images, if it does.
+    varies the images, if it does; `masking`: what it hides of them, which must then be predicted.
+    `backbone`: a pretrained encoder whose features stand in place of the pixels, for everything above it.
     """
 
     def __init__(
@@ -39,26 +42,59 @@ class Autoencoder(nn.Module):
         objective: Objective,
         label_head: LabelHead | None = None,
         views: Views | None = None,
+        masking: Masking | None = None,
+        backbone: Pretrained | None = None,
     ) -> None:
         super().__init__()
         self.image = image
         self.encoder, self.bottleneck, self.decoder = encoder, bottleneck, decoder
         self.likelihood, self.objective = likelihood, objective
         self.heads = nn.ModuleDict({} if label_head is None else {"label": label_head})
-        self.views = views
-        self.fixed_size = encoder.vector
+        self.views, self.masking = views, masking
+        self.backbone = backbone
+        self.fixed_size = encoder.vector and backbone is None
 
     def grid(self, size: tuple[int, int]) -> Grid:
         """The grid of the code of an image of this (height, width)."""
         stride = self.encoder.stride
-        return (1, 1) if self.fixed_size else (-(-size[0] // stride), -(-size[1] // stride))
+        return (1, 1) if self.encoder.vector else (-(-size[0] // stride), -(-size[1] // stride))
 
-    def encode(self, x: Tensor, noise: bool = False) -> Code:
-        """(B, C, H, W) in [0, 1] → Code; sides that the encoder cannot halve are padded by repeating the edge."""
+    def seen(self, x: Tensor) -> Tensor:
+        """What the encoder sees of (B, C, H, W): the same, or the features of the backbone, (B, F, 1, 1).
+
+        Features are known by their number and stay as they are.
+        """
+        if self.backbone is None or x.shape[1] == self.backbone.features:
+            return x
+        features: Tensor = self.backbone(x)[0]
+        return features.transpose(1, 2).unsqueeze(3)
+
+    @property
+    def above(self) -> Autoencoder:
+        """The same parts without the backbone: what there is to train where that is frozen."""
+        if self.backbone is None:
+            return self
+        parts = self.encoder, self.bottleneck, self.decoder, self.likelihood, self.objective
+        above = Autoencoder(self.backbone.image, *parts)
+        above.heads = self.heads
+        return above
+
+    def encode(self, x: Tensor, noise: bool = False, hidden: Tensor | None = None) -> Code:
+        """(B, C, H, W) in [0, 1] → Code; sides that the encoder cannot halve are padded by repeating the edge.
+
+        Of pixels that are `hidden`, (B, 1, H, W) bool, the code knows nothing.
+        """
+        x = self.seen(x)
         stride = self.encoder.stride
         bottom, right = -x.shape[2] % stride, -x.shape[3] % stride
-        padded = F.pad(x, (0, right, 0, bottom), mode="replicate") if bottom or right else x
-        features, grid = self.encoder(padded)
+
+        def padded(values: Tensor) -> Tensor:
+            return F.pad(values, (0, right, 0, bottom), mode="replicate") if bottom or right else values
+
+        if hidden is None:
+            features, grid = self.encoder(padded(x))
+        else:
+            features, grid = self.encoder.masked(padded(x), padded(hidden.to(x.dtype)) > 0)
         code: Code = self.bottleneck(features, grid, x, noise)
         return code
 
@@ -77,7 +113,7 @@ class Autoencoder(nn.Module):
         x = batch.x
         recording = torch.is_grad_enabled()
         with torch.set_grad_enabled(recording or x.requires_grad):
-            code = self.encode(x, noise)
+            code = self.encode(x, noise, batch.hidden)
         if x.requires_grad and not recording:
             costs = {name: price.detach() for name, price in code.costs.items()}
             code = dataclasses.replace(code, z=code.z.detach(), mean=code.mean.detach(), costs=costs)
@@ -86,16 +122,27 @@ class Autoencoder(nn.Module):
         if batch.strong is None:
             return Output(code, pixels, heads)
         strong = self.encode(batch.strong, noise)
-        return Output(code, pixels, heads, {name: head(strong) for name, head in self.heads.items()})
+        with torch.no_grad():
+            calm = dataclasses.replace(code, z=code.mean)
+            sure = {name: head(calm) for name, head in self.heads.items()}
+        return Output(code, pixels, heads, {name: head(strong) for name, head in self.heads.items()}, sure)
 
     def price(self, batch: Batch, noise: bool | None = None) -> tuple[dict[str, Tensor], Output]:
         """Every term of the objective, each (B,) in nats, with the output they were read from."""
         if self.training and self.views is not None:
             batch = self.views(batch)
+        batch = dataclasses.replace(batch, x=self.seen(batch.x))
         if self.bottleneck.differentiates_input:
             batch = dataclasses.replace(batch, x=batch.x.detach().requires_grad_())
+        masking = self.masking if self.objective.reads_pixels and batch.hidden is None else None
+        if masking is not None and self.training:
+            batch = masking.drawn(batch)
         output = self(batch, noise, decode=self.objective.reads_pixels)
-        return self.objective.prices(output, batch), output
+        if masking is None or self.training:
+            return self.objective.prices(output, batch), output
+        # Which patches chance would hide is no part of a score.
+        each = [self.objective.prices(self(one, noise), one) for one in masking.fixed(batch)]
+        return {name: torch.stack([prices[name] for prices in each]).mean(0) for name in each[0]}, output
 
     def parameter_count(self) -> int:
         """How many numbers are learnt."""

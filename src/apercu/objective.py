@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from apercu.likelihoods.base import per_image
 from apercu.types import Batch, Output
 
 SURE = 0.95
@@ -57,7 +58,7 @@ class Objective:
     @property
     def reads_pixels(self) -> bool:
         """Whether a price needs the decoder."""
-        return any(term.price is pixels for term in self.terms.values())
+        return any(term.price in (pixels, visible_pixels) for term in self.terms.values())
 
     def __repr__(self) -> str:
         parts = [f"{term.weight:g}·{name}" for name, term in self.terms.items()]
@@ -65,10 +66,22 @@ class Objective:
 
 
 def pixels(output: Output, batch: Batch) -> Tensor:
-    """−ln p(x | z), (B,)."""
+    """−ln p(x | z), (B,); where pixels are hidden, of those alone, at their mean price for the whole image."""
+    return _priced(output, batch.x, batch.hidden)
+
+
+def visible_pixels(output: Output, batch: Batch) -> Tensor:
+    """The same of the pixels that are not hidden, (B,)."""
+    return _priced(output, batch.x, None if batch.hidden is None else ~batch.hidden)
+
+
+def _priced(output: Output, x: Tensor, counted: Tensor | None) -> Tensor:
+    """−ln p of the pixels that are `counted`, (B, 1, H, W) bool, divided by their share: (B,)."""
     if output.pixels is None:
         raise TypeError("the pixels were not decoded")
-    return output.pixels.nll(batch.x)
+    if counted is None:
+        return output.pixels.nll(x)
+    return per_image(output.pixels.each(x) * counted) / counted.float().mean((1, 2, 3)).clamp_min(1e-9)
 
 
 def cost(name: str) -> Price:
@@ -81,15 +94,17 @@ def cost(name: str) -> Price:
 
 
 def consistency(output: Output, batch: Batch) -> Tensor:
-    """−ln p(ŷ | strong view) where the label is unknown and the answer ŷ to the weak view is sure, else nothing, (B,).
+    """−ln p(y | strong view), (B,): y is the label or, where it is unknown, the sure answer to the weak view.
 
-    Sohn et al., "FixMatch: simplifying semi-supervised learning with consistency and confidence" (2020).
+    An answer is sure above `SURE`; unsure ones cost nothing. Sohn et al., "FixMatch: simplifying semi-supervised
+    learning with consistency and confidence" (2020).
     """
     if "label" not in output.strong:  # an evaluation looks at each image once
         return torch.zeros_like(batch.y, dtype=torch.float32)
-    confidence, guess = output.heads["label"].detach().softmax(1).max(1)
-    price = F.cross_entropy(output.strong["label"], guess, reduction="none")
-    return torch.where((confidence > SURE) & (batch.y < 0), price, torch.zeros_like(price))
+    confidence, guess = output.sure["label"].softmax(1).max(1)
+    known = batch.y >= 0
+    price = F.cross_entropy(output.strong["label"], torch.where(known, batch.y, guess), reduction="none")
+    return torch.where(known | (confidence > SURE), price, torch.zeros_like(price))
 
 
 def label(output: Output, batch: Batch) -> Tensor:

@@ -4,26 +4,32 @@ the saved recipe and the documentation."""
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable
 from typing import Any, Literal
 
 from apercu import registry
-from apercu.augment import Views
+from apercu.attention import patch_depth
+from apercu.augment import views_for
+from apercu.bottlenecks.base import Bottleneck
 from apercu.bottlenecks.contractive import Contractive
+from apercu.bottlenecks.fsq import checked_levels
 from apercu.bottlenecks.gaussian import Gaussian
 from apercu.bottlenecks.identity import Identity
-from apercu.bottlenecks.vq import VQ
-from apercu.decoders.base import Decoder, FromVector
-from apercu.encoders.base import Encoder, ToVector
+from apercu.decoders.base import Decoder
+from apercu.encoders.base import Encoder
+from apercu.encoders.pretrained import Pretrained
+from apercu.ends import both_ends, code_grid
 from apercu.errors import ApercuError
 from apercu.heads import LabelHead, pooled_size
+from apercu.likelihoods._features import Features
 from apercu.likelihoods.base import Likelihood
+from apercu.masking import Masking
 from apercu.model import Autoencoder
-from apercu.objective import Objective, Term, consistency, cost, label, pixels
-from apercu.types import Grid, ImageSpec
+from apercu.objective import Objective, Term, consistency, cost, label, pixels, visible_pixels
+from apercu.settings import check_values
+from apercu.types import ImageSpec
 
-Network = Literal["dense", "conv", "residual"]
+Network = Literal["dense", "conv", "residual", "vit"]
 Pixels = Literal["mse", "gaussian", "bernoulli", "logistic"]
 Preset = Callable[..., Autoencoder]
 
@@ -39,7 +45,7 @@ def ae(
     likelihood: Pixels = "mse",
 ) -> Autoencoder:
     """Autoencoder: dense 784-64-32 as in the third article, or convolutional; pixels alone."""
-    network, decoder, pixel, _ = _ends(image, encoder, likelihood, dim, width, hidden)
+    network, decoder, pixel = both_ends(image, encoder, likelihood, dim, width, hidden)
     return Autoencoder(
         image, network, Identity(network.features, dim), decoder, pixel, Objective({"pixels": Term(pixels)})
     )
@@ -50,14 +56,14 @@ def cae(
     classes: int = 0,
     *,
     dim: int = 32,
-    encoder: Network = "dense",
+    encoder: Literal["dense", "conv", "residual"] = "dense",
     width: int = 64,
     hidden: int = 0,
     likelihood: Pixels = "mse",
     contraction: float = 0.1,
 ) -> Autoencoder:
     """Contractive autoencoder: pixels + `contraction` · ‖∂z/∂x‖², a code that small changes do not move."""
-    network, decoder, pixel, _ = _ends(image, encoder, likelihood, dim, width, hidden)
+    network, decoder, pixel = both_ends(image, encoder, likelihood, dim, width, hidden)
     objective = Objective({"pixels": Term(pixels), "contraction": Term(cost("contraction"), contraction)})
     return Autoencoder(image, network, Contractive(network.features, dim), decoder, pixel, objective)
 
@@ -76,7 +82,7 @@ def vae(
     free_bits: float = 0.0,
 ) -> Autoencoder:
     """Variational autoencoder: pixels + `beta` · KL(q(z|x) ‖ N(0, I)); the convolutional one of articles 2 and 5."""
-    network, decoder, pixel, _ = _ends(image, encoder, likelihood, dim, width, hidden)
+    network, decoder, pixel = both_ends(image, encoder, likelihood, dim, width, hidden)
     objective = Objective({"pixels": Term(pixels), "kl": Term(cost("kl"), beta, warmup)})
     return Autoencoder(image, network, Gaussian(network.features, dim, free_bits), decoder, pixel, objective)
 
@@ -95,20 +101,23 @@ def vae_cnn(
     augment: float = 1.0,
     warmup: float = 0.1,
     free_bits: float = 0.0,
+    domain: Literal["auto", "digits", "objects", "texture", "medical", "aerial"] = "auto",
 ) -> Autoencoder:
     """VAE and classifier trained end to end: ELBO of every image + `lam` · cross-entropy of the labelled ones.
 
     Unlabelled images also take part in recognition: strong views of them must be given the answer that they get when it
     is sure. `lam` 0 takes one nat of label for each value of the image, so that the two parts pull about equally hard;
-    `augment` is the strength of the views, 0 for none and no such consistency.
+    `augment` is the strength of the views, 0 for none and no such consistency; `domain` is what the images show, which
+    decides how they may be varied.
     """
     weight = lam or float(image.dimensions)
-    network, decoder, pixel, grid = _ends(image, encoder, likelihood, dim, width, hidden)
+    network, decoder, pixel = both_ends(image, encoder, likelihood, dim, width, hidden)
     terms = {"pixels": Term(pixels), "kl": Term(cost("kl"), beta, warmup), "label": Term(label, weight)}
     if augment > 0:
         terms["consistency"] = Term(consistency, weight)
-    head = LabelHead(pooled_size(dim, grid), _at_least_two(classes, "vae_cnn"))
-    bottleneck, views = Gaussian(network.features, dim, free_bits), Views(augment) if augment > 0 else None
+    head = LabelHead(dim, _at_least_two(classes, "vae_cnn"))
+    views = views_for(image, augment, domain) if augment > 0 else None
+    bottleneck = Gaussian(network.features, dim, free_bits)
     return Autoencoder(image, network, bottleneck, decoder, pixel, Objective(terms), head, views)
 
 
@@ -118,37 +127,121 @@ def vqvae(
     *,
     dim: int = 32,
     codes: int = 512,
-    encoder: Literal["conv", "residual"] = "residual",
+    encoder: Literal["conv", "residual", "vit"] = "residual",
     width: int = 32,
     depth: int = 2,
     likelihood: Pixels = "gaussian",
     commitment: float = 5.0,
     codebook: Literal["ema", "gradient"] = "ema",
     lam: float = 0.0,
+    quantizer: Literal["vq", "fsq", "rvq", "uniform"] = "vq",
+    distance: Literal["euclidean", "cosine"] = "euclidean",
+    gradient: Literal["straight-through", "rotation"] = "straight-through",
+    stages: int = 4,
+    levels: tuple[int, ...] = (8, 5, 5, 5),
+    rate: float = 1.0,
 ) -> Autoencoder:
-    """VQ-VAE: a map of symbols from a codebook of `codes`; images of any size, colour and grey.
+    """VQ-VAE: a map of symbols, by default from a codebook of `codes`; images of any size, colour and grey.
 
-    `lam` above 0 adds a label head with that weight on its cross-entropy.
+    `lam` above 0 adds a label head with that weight on its cross-entropy. With `quantizer` fsq the code has a dimension
+    for each of `levels`, whatever `dim` is.
     """
+    dim = len(checked_levels(levels)) if quantizer == "fsq" else dim
     network: Encoder = registry.part("encoders", encoder)(image, width=width, depth=depth)
     pixel: Likelihood = registry.part("likelihoods", likelihood)(image.maximum)
     decoder: Decoder = registry.part("decoders", encoder)(image, dim, pixel.numbers, width=width, depth=depth)
-    terms = {"pixels": Term(pixels), "commitment": Term(cost("commitment"), commitment)}
-    if codebook == "gradient":
+    own: dict[str, dict[str, Any]] = {
+        "vq": {"codes": codes, "update": codebook, "distance": distance, "gradient": gradient},
+        "rvq": {"codes": codes, "stages": stages, "gradient": gradient},
+        "fsq": {"levels": levels},
+        "uniform": {},
+    }
+    bottleneck: Bottleneck = registry.part("bottlenecks", quantizer)(network.features, dim, **own[quantizer])
+    terms = {"pixels": Term(pixels)}
+    if quantizer in ("vq", "rvq"):
+        terms["commitment"] = Term(cost("commitment"), commitment)
+    if quantizer == "vq" and codebook == "gradient":
         terms["codebook"] = Term(cost("codebook"))
+    if quantizer == "uniform":
+        terms["rate"] = Term(cost("rate"), rate, warmup=0.2)
     head = None
     if lam > 0:
         terms["label"] = Term(label, lam)
-        grid = _grid(image, network)
+        grid = code_grid(image, network)
         if not image.uniform:
             raise ApercuError("a label head needs images of one size; give --size, or leave lam at 0")
         head = LabelHead(pooled_size(dim, grid), _at_least_two(classes, "vqvae with lam"))
-    return Autoencoder(
-        image, network, VQ(network.features, dim, codes, codebook), decoder, pixel, Objective(terms), head
-    )
+    return Autoencoder(image, network, bottleneck, decoder, pixel, Objective(terms), head)
 
 
-PRESETS: dict[str, Preset] = {preset.__name__: preset for preset in (ae, cae, vae, vae_cnn, vqvae)}
+def mae(
+    image: ImageSpec,
+    classes: int = 0,
+    *,
+    dim: int = 16,
+    width: int = 128,
+    blocks: int = 4,
+    patch: int = 0,
+    share: float = 0.75,
+    visible: float = 1.0,
+    likelihood: Pixels = "gaussian",
+) -> Autoencoder:
+    """Masked autoencoder: a Vision Transformer that sees a quarter of the patches and predicts the others.
+
+    `patch` is the side of a patch in pixels, a power of two, 0 to go by the size of the images; `share` of the patches
+    are hidden; `visible` is the weight of the patches that are not. The decoder has half the width and half the blocks.
+    """
+    depth = patch_depth(image, patch)
+    network: Encoder = registry.part("encoders", "vit")(image, width=width, depth=depth, blocks=blocks)
+    pixel: Likelihood = registry.part("likelihoods", likelihood)(image.maximum)
+    half = {"width": max(4, width // 8 * 4), "blocks": max(1, blocks // 2)}
+    decoder: Decoder = registry.part("decoders", "vit")(image, dim, pixel.numbers, depth=depth, **half)
+    objective = Objective({"pixels": Term(pixels), "visible": Term(visible_pixels, visible)})
+    bottleneck, masking = Identity(network.features, dim), Masking(share, network.stride)
+    return Autoencoder(image, network, bottleneck, decoder, pixel, objective, masking=masking)
+
+
+def features(
+    image: ImageSpec,
+    classes: int = 0,
+    *,
+    encoder: str = "hf:facebook/dinov2-small",
+    frozen: bool = True,
+    dim: int = 64,
+    width: int = 256,
+    beta: float = 1.0,
+    lam: float = 0.0,
+    warmup: float = 0.1,
+    free_bits: float = 0.0,
+) -> Autoencoder:
+    """VAE of the features of a pretrained vision encoder, and a classifier where there are classes; draws no pixels.
+
+    `encoder` is hf:owner/name, or hf: and a folder; unless `frozen`, it is trained further. `lam` 0 takes one nat of
+    label for each feature.
+    """
+    below = Pretrained(image, encoder, frozen)
+    network: Encoder = registry.part("encoders", "dense")(below.image, width=width)
+    decoder: Decoder = registry.part("decoders", "dense")(below.image, dim, width=width)
+    terms = {"features": Term(pixels), "kl": Term(cost("kl"), beta, warmup)}
+    if classes >= 2:
+        terms["label"] = Term(label, lam or float(below.features))
+    head = LabelHead(dim, classes) if classes >= 2 else None
+    parts = Gaussian(network.features, dim, free_bits), decoder, Features(below.features), Objective(terms), head
+    return Autoencoder(image, network, *parts, backbone=below)
+
+
+PRESETS: dict[str, Preset] = {preset.__name__: preset for preset in (ae, cae, vae, vae_cnn, vqvae, mae, features)}
+
+
+def find(preset: str) -> Preset:
+    """The function of that name.
+
+    Raises:
+        ApercuError: no such preset.
+    """
+    if preset not in PRESETS:
+        raise ApercuError(f"there is no preset {preset!r}; choose one of: {', '.join(PRESETS)}")
+    return PRESETS[preset]
 
 
 def defaults(preset: str) -> dict[str, Any]:
@@ -157,10 +250,17 @@ def defaults(preset: str) -> dict[str, Any]:
     Raises:
         ApercuError: no such preset.
     """
-    if preset not in PRESETS:
-        raise ApercuError(f"there is no preset {preset!r}; choose one of: {', '.join(PRESETS)}")
-    parameters = inspect.signature(PRESETS[preset]).parameters.values()
+    parameters = inspect.signature(find(preset)).parameters.values()
     return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+def check(preset: str, settings: dict[str, Any]) -> None:
+    """See that `preset` has these settings and can use their values.
+
+    Raises:
+        ApercuError: no such preset, no such setting, or a value that means nothing.
+    """
+    check_values(settings, find(preset), ("dim", "width", "codes", "depth", "stages", "blocks"))
 
 
 def build(preset: str, image: ImageSpec, classes: int, settings: dict[str, Any]) -> Autoencoder:
@@ -169,13 +269,7 @@ def build(preset: str, image: ImageSpec, classes: int, settings: dict[str, Any])
     Raises:
         ApercuError: no such preset, no such setting, or images that this preset cannot take.
     """
-    known = defaults(preset)
-    strange = sorted(set(settings) - set(known))
-    if strange:
-        raise ApercuError(f"preset {preset} has no setting {strange[0]!r}; it has: {', '.join(known)}")
-    for name in ("dim", "width", "codes", "depth"):
-        if name in settings and not (isinstance(settings[name], int) and settings[name] >= 1):
-            raise ApercuError(f"{name} must be a whole number of at least 1, not {settings[name]!r}")
+    check(preset, settings)
     model = PRESETS[preset](image, classes, **settings)
     if model.fixed_size and not image.uniform:
         raise ApercuError(
@@ -188,26 +282,7 @@ def build(preset: str, image: ImageSpec, classes: int, settings: dict[str, Any])
 def _at_least_two(classes: int, preset: str) -> int:
     if classes < 2:
         raise ApercuError(
-            f"{preset} learns to tell classes apart and these images have {classes}; "
+            f"{preset} learns to tell classes apart and these images have {classes or 'none'}; "
             "put the images of each class into a folder of its own or give --labels FILE.csv, or use --preset vae"
         )
     return classes
-
-
-def _grid(image: ImageSpec, encoder: Encoder) -> Grid:
-    return math.ceil(image.height / encoder.stride), math.ceil(image.width / encoder.stride)
-
-
-def _ends(
-    image: ImageSpec, name: str, likelihood: str, dim: int, width: int, hidden: int
-) -> tuple[Encoder, Decoder, Likelihood, Grid]:
-    """Encoder, mirrored decoder and likelihood of a vector code, and the code's grid."""
-    pixel: Likelihood = registry.part("likelihoods", likelihood)(image.maximum)
-    encoder: Encoder = registry.part("encoders", name)(image, width=width)
-    decoder_part = registry.part("decoders", name)
-    if encoder.vector:
-        return encoder, decoder_part(image, dim, pixel.numbers, width=width), pixel, (1, 1)
-    grid = _grid(image, encoder)
-    decoder: Decoder = decoder_part(image, encoder.features, pixel.numbers, width=width)
-    vector = ToVector(encoder, grid, hidden)
-    return vector, FromVector(decoder, dim, grid, encoder.features, hidden), pixel, (1, 1)

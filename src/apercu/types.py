@@ -53,13 +53,15 @@ class Batch:
 
     `x`: (B, C, H, W) float32 in [0, 1]; `y`: (B,) int64, −1 where the label is unknown; `index`: (B,) int64, the
     positions in the image set, so that an error can name its images; `strong`: other views of
-    the same images, (B, C, H, W), that must be given the same answer.
+    the same images, (B, C, H, W), that must be given the same answer; `hidden`: (B, 1, H, W) bool, the pixels that the
+    encoder does not see.
     """
 
     x: Tensor
     y: Tensor
     index: Tensor
     strong: Tensor | None = None
+    hidden: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -83,10 +85,11 @@ class Code:
 class Output:
     """What a model says of a batch: its code, the pixel distribution if it was decoded, the heads' answers (B, …).
 
-    `strong`: what the heads say of the strong views.
+    `strong`: what the heads say of the strong views; `sure`: what they say of the code without noise, gradient-free.
     """
 
     code: Code
     pixels: PixelDistribution | None = None
     heads: dict[str, Tensor] = field(default_factory=dict)
     strong: dict[str, Tensor] = field(default_factory=dict)
+    sure: dict[str, Tensor] = field(default_factory=dict)
