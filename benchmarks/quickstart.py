@@ -95,9 +95,9 @@ def pythae(data: Images, preset: str, seed: int) -> dict[str, Any]:
     for per_class in LABELS:
         few = labelled(data, per_class, seed)
         few = few.subset(np.flatnonzero(few.labels >= 0))
-        probe, chosen, _ = _probe.fit_probe(peer.features(few), few.labels, "best", seed)
-        result[f"accuracy_{per_class}"] = float((probe.predict(test) == data.test.labels).mean())
-        result[f"probe_{per_class}"] = chosen
+        found = _probe.fit_probe(peer.features(few), few.labels, len(few.classes), "best", seed)
+        result[f"accuracy_{per_class}"] = float((found.probe.predict(test) == data.test.labels).mean())
+        result[f"probe_{per_class}"] = found.method
     return result
 
 

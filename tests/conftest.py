@@ -10,8 +10,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pytest
 
+from apercu.cli.signatures import preset_signatures
 from apercu.data.images import ImageSet
 from apercu.data.open import Images, open_images
+
+DRAWING = [name for name in preset_signatures() if name != "features"]
+"""The presets that decode pixels and need nothing from elsewhere; for the other one see test_pretrained."""
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

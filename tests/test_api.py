@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 
 import apercu
-from apercu.api import Model
+from apercu.api import Model, batch_size
 from apercu.training import Training
+from apercu.types import ImageSpec
 from tests.conftest import shapes
 
 FAST = Training(epochs=1, batch=32, device="cpu", precision="32")
@@ -94,6 +95,17 @@ def test_images_of_another_kind_are_refused_with_advice(model: Model, given: obj
         model.encode(given)
 
 
+def test_large_images_are_taken_a_few_at_a_time(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [batch_size(ImageSpec(3, side, side)) for side in (28, 224, 1024, 9000)] == [250, 106, 5, 1]
+    x = shapes(7, seed=3)[0]
+    expected, price = model.reconstruct(x), model.price(x)["total"]
+    monkeypatch.setattr("apercu.api.VALUES", 2 * 16 * 16)
+    sizes = [len(batch.y) for batch, _ in model.outputs(model.images(x))]
+    assert sizes == [2, 2, 2, 1]
+    assert np.abs(model.reconstruct(x).astype(int) - expected).max() <= 1
+    np.testing.assert_allclose(model.price(x)["total"], price, rtol=1e-4)
+
+
 def test_codes_of_another_shape_are_refused(model: Model) -> None:
     with pytest.raises(apercu.ApercuError, match=r"\(B, 1, 6\)"):
         model.decode(np.zeros((2, 1, 5), np.float32))
@@ -117,7 +129,7 @@ def test_images_are_treated_as_the_training_images_were(tmp_path: Path) -> None:
         ({"preset": "gan"}, "choose one of: ae, cae"),
         ({"settings": {"colour": 3}}, "no setting 'colour'; it has: dim"),
         ({"settings": {"dim": 0}}, "dim must be"),
-        ({"settings": {"likelihood": "cauchy"}}, "choose one of: bernoulli"),
+        ({"settings": {"likelihood": "cauchy"}}, "choose one of: mse"),
         ({"labels": 1000}, "label"),
         ({"labels": "no.csv"}, r"no\.csv"),
     ],

@@ -54,7 +54,7 @@ def test_none_changes_nothing(digits: Images) -> None:
 
 @pytest.mark.parametrize(
     ("labels", "advice"),
-    [(9, "fewer than the 10 classes"), (5000, "more than the 1430"), ("no.csv", "there is no file")],
+    [(9, "fewer than the 10 classes"), (5000, "more than the 1430"), ("no.csv", "nor a file that is there")],
 )
 def test_impossible_draws_are_refused(digits: Images, labels: int | str, advice: str) -> None:
     with pytest.raises(ApercuError, match=advice):
@@ -63,7 +63,7 @@ def test_impossible_draws_are_refused(digits: Images, labels: int | str, advice:
 
 def test_images_of_one_class_are_refused() -> None:
     opened = open_images((np.zeros((9, 4, 4), np.uint8), np.zeros(9, int)))
-    with pytest.raises(ApercuError, match="1 classes"):
+    with pytest.raises(ApercuError, match="have one class"):
         hide_labels(opened, 2, seed=0)
 
 
@@ -89,14 +89,14 @@ def test_new_classes_from_a_file_replace_the_old(digits: Images, tmp_path: Path)
     assert hidden.train.classes == hidden.test.classes == ("round", "straight")
     assert hidden.train.labels[:3].tolist() == [0, 1, -1]
     assert (hidden.test.labels == -1).all()
-    assert "replace" in hidden.notes[-1]
+    assert "replace" in hidden.notes[-2]
 
 
 @pytest.mark.parametrize(
     ("rows", "advice"),
     [
         (["nowhere.png,1", "digits#1,2"], "none of the images"),
-        (["digits#0,1", "digits#1,1"], "names 1 classes"),
+        (["digits#0,1", "digits#1,1"], "names one class, 1"),
         (["digits#0,1", "digits#1,other"], "none of the classes"),
         ([], "has no rows"),
     ],

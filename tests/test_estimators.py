@@ -227,11 +227,12 @@ def test_fitting_says_nothing(rows: tuple[Rows, NDArray[np.int64]], capfd: pytes
     [
         ({"preset": "vae_cnn"}, "use AutoencoderClassifier"),
         ({"preset": "vqvae"}, "give image_shape"),
+        ({"preset": "mae"}, "give image_shape"),
         ({"preset": "unheard"}, "choose one of: ae, cae, vae"),
         ({"image_shape": (8, 9)}, r"rows of 64 features; give \(height, width\)"),
         ({"image_shape": 64}, r"give \(height, width\)"),
         ({"image_shape": (1, 1, 8, 8)}, r"give \(height, width\)"),
-        ({"encoder": "unheard"}, "choose one of: conv, dense"),
+        ({"encoder": "unheard"}, "choose one of: dense, conv"),
         ({"epochs": 0}, "epochs must be a whole number"),
         ({"learning_rate": -1.0}, "learning_rate must be a positive number"),
         ({"device": "unheard"}, "choose auto or one of"),

@@ -16,9 +16,8 @@ from apercu.api import Model
 from apercu.checkpoint import NAME
 from apercu.errors import ApercuError, FormatError
 from apercu.fitting import RUN, prepare
-from apercu.presets import PRESETS
 from apercu.training import Training
-from tests.conftest import shapes
+from tests.conftest import DRAWING, shapes
 
 GOLDEN = Path(__file__).parent / "golden"
 FAST = Training(epochs=1, batch=32, device="cpu", precision="32")
@@ -28,7 +27,7 @@ def small(preset: str, out: Path | None = None, **settings: object) -> Model:
     return apercu.fit(shapes(60), preset=preset, out=out, settings={"width": 8, **settings}, training=FAST)
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", DRAWING)
 def test_saved_and_loaded_models_agree_to_the_last_bit(preset: str, tmp_path: Path) -> None:
     model = small(preset, tmp_path / "model")
     again = apercu.load(tmp_path / "model")

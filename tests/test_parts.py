@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from apercu import registry
 from apercu.bottlenecks.base import Bottleneck
 from apercu.model import Autoencoder
-from apercu.presets import PRESETS, build
+from apercu.presets import build
 from apercu.types import Batch, ImageSpec
+from tests.conftest import DRAWING
 
 IMAGES = {
     "digits": ImageSpec(1, 8, 8, 16.0),
@@ -36,7 +37,7 @@ def make(preset: str, image: ImageSpec, **settings: object) -> Autoencoder:
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 @pytest.mark.parametrize("kind", IMAGES)
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", DRAWING)
 def test_prices_are_per_image_and_gradient_reaches_every_parameter(preset: str, kind: str, likelihood: str) -> None:
     model = make(preset, IMAGES[kind], likelihood=likelihood, width=8)
     batch = batch_of(IMAGES[kind])
@@ -52,7 +53,7 @@ def test_prices_are_per_image_and_gradient_reaches_every_parameter(preset: str, 
     assert not [name for name, g in gradients.items() if g is None or not g.isfinite().all() or not g.any()]
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", DRAWING)
 def test_evaluation_is_repeatable_and_changes_nothing(preset: str) -> None:
     model = make(preset, IMAGES["grey"], width=8).eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -66,7 +67,7 @@ def test_evaluation_is_repeatable_and_changes_nothing(preset: str) -> None:
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", DRAWING)
 def test_a_batch_is_priced_as_its_images_are(preset: str) -> None:
     model = make(preset, IMAGES["grey"], width=8).eval()
     batch = batch_of(IMAGES["grey"])

@@ -16,11 +16,10 @@ from PIL import Image
 
 import apercu
 from apercu import Images, Model, Training, open_images
-from apercu.presets import PRESETS
 from apercu.report import write_report
 from apercu.report.summary import Rows
 
-from .conftest import shapes
+from .conftest import DRAWING, shapes
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 SMALL: dict[str, dict[str, Any]] = {
@@ -29,6 +28,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "vae": {"dim": 2, "width": 4},
     "vae_cnn": {"dim": 8, "width": 4},
     "vqvae": {"dim": 4, "width": 4, "codes": 8},
+    "mae": {"dim": 4, "width": 8, "blocks": 1},
 }
 
 
@@ -151,7 +151,7 @@ def test_only_its_own_program_may_run(trained: Model, opened: Images, tmp_path: 
     assert f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'" in page.text
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", DRAWING)
 def test_every_preset(preset: str, opened: Images, tmp_path: Path) -> None:
     page = page_of(untrained(opened, preset), opened, tmp_path)
     assert ("samples" in page.ids) == preset.startswith("vae")

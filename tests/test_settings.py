@@ -26,8 +26,11 @@ def _settings_of(target: Callable[..., object]) -> list[inspect.Parameter]:
 def _values(hint: type) -> st.SearchStrategy[Any]:
     if get_origin(hint) is Literal:
         return st.sampled_from(get_args(hint))
-    numbers = {int: st.integers(), float: st.floats(allow_nan=False, allow_infinity=False), bool: st.booleans()}
-    return numbers[hint]
+    if get_origin(hint) is tuple:
+        return st.lists(_values(get_args(hint)[0]), min_size=1).map(tuple)
+    words = st.text("abc:/.@-0", min_size=1)
+    finite = st.floats(allow_nan=False, allow_infinity=False)
+    return {int: st.integers(), float: finite, bool: st.booleans(), str: words}[hint]
 
 
 @given(st.data())
@@ -35,7 +38,8 @@ def test_every_setting_of_every_preset_is_read_back(data: st.DataObject) -> None
     preset = data.draw(st.sampled_from(list(PRESETS.values())))
     parameter = data.draw(st.sampled_from(_settings_of(preset)))
     value = data.draw(_values(parameter.annotation))
-    read = parse_settings([f"{parameter.name}={value}"], preset)
+    text = ",".join(map(str, value)) if isinstance(value, tuple) else value
+    read = parse_settings([f"{parameter.name}={text}"], preset)
     assert read == {parameter.name: value}
     assert type(read[parameter.name]) is type(value)
 
@@ -51,7 +55,7 @@ def test_any_text_is_read_or_refused_in_one_sentence(data: st.DataObject, text: 
         with pytest.raises(ApercuError, match=f"^{parameter.name} must be {describe(kind)}, not .*$"):
             parse_settings(pair, preset)
     else:
-        assert value in get_args(kind) or isinstance(value, kind)
+        assert value in get_args(kind) or isinstance(value, get_origin(kind) or kind)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +103,7 @@ def test_convert_refuses(text: str, hint: object) -> None:
         ("dim", "write it as -s name=value"),
         ("dmi=3", "vae has no setting 'dmi'; there are: dim=32 (a whole number); encoder=conv (one of dense, conv"),
         ("dim=3.5", "dim must be a whole number, not '3.5'"),
-        ("encoder=vit", "encoder must be one of dense, conv, residual, not 'vit'"),
+        ("encoder=cnn", "encoder must be one of dense, conv, residual, vit, not 'cnn'"),
     ],
 )
 def test_wrong_settings_say_what_there_is(pair: str, words: str) -> None:
@@ -115,7 +119,7 @@ def test_presets_are_listed_as_they_are() -> None:
         defaults = {p.name: p.default for p in _settings_of(preset)}
         assert {setting: about.default for setting, about in listed[name].settings.items()} == defaults
         assert " ".join((preset.__doc__ or "").split()).startswith(listed[name].summary)
-    assert str(listed["vae_cnn"].settings["encoder"]) == "dense | conv | residual = 'residual'"
+    assert str(listed["vae_cnn"].settings["encoder"]) == "dense | conv | residual | vit = 'residual'"
 
 
 @pytest.mark.parametrize("name", registry.names("tasks"))

@@ -48,8 +48,9 @@ def test_every_task_keeps_the_contract(name: str, model: Model, digits: Images, 
     assert "Example: apercu" in registry.docstring("tasks", name)
     keywords = [p for p in inspect.signature(part).parameters.values() if p.name != "model"]
     assert all(p.kind is p.KEYWORD_ONLY and p.default is not p.empty for p in keywords)
-    result = part(model)(digits.test, tmp_path / "out with space")
-    measured = part(model).evaluate(digits.test)
+    images = digits.test.with_labels(np.where(np.arange(len(digits.test)) % 4, digits.test.labels, -1))
+    result = part(model)(images, tmp_path / "out with space")
+    measured = part(model).evaluate(images)
     for answer in (result, measured):
         assert json.loads(json.dumps(answer, allow_nan=False)) == answer
         assert answer["n"] >= 1
@@ -123,7 +124,7 @@ def test_classes_are_matched_by_name(model: Model, digits: Images) -> None:
 def test_reconstructions_beat_the_mean_image(model: Model, digits: Images, tmp_path: Path) -> None:
     task = registry.part("tasks", "reconstruct")(model)
     measured = task.evaluate(digits.test)
-    assert measured["psnr"] > measured["baseline_psnr"] + 2
+    assert measured["psnr"] > measured["baseline_psnr"] + 1.5
     task(digits.test.subset(np.arange(5)), tmp_path)
     names = sorted(path.name for path in tmp_path.iterdir())
     assert len(names) == 6

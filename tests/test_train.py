@@ -20,11 +20,11 @@ from apercu.data.images import ImageSet
 from apercu.data.open import open_images
 from apercu.errors import ApercuError, TrainingError
 from apercu.model import Autoencoder
-from apercu.presets import PRESETS, build
+from apercu.presets import build
 from apercu.tracking import read_history
 from apercu.train import _Run, train
 from apercu.training import Training
-from tests.conftest import shapes
+from tests.conftest import DRAWING, shapes
 
 FAST = Training(epochs=2, batch=32, precision="32", device="cpu", ema=0.9)
 
@@ -47,7 +47,7 @@ def test_two_steps_are_two_steps(drawn: ImageSet) -> None:
     run.close()
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", DRAWING)
 def test_training_lowers_the_price(drawn: ImageSet, preset: str) -> None:
     model = fresh(preset, drawn)
     history = list(train(model, drawn, drawn, dataclasses.replace(FAST, epochs=15)))[-1].history
@@ -55,7 +55,7 @@ def test_training_lowers_the_price(drawn: ImageSet, preset: str) -> None:
     assert not model.training
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", DRAWING)
 def test_resuming_is_exact_after_any_step(drawn: ImageSet, tmp_path: Path, preset: str) -> None:
     whole = fresh(preset, drawn)
     for _ in train(whole, drawn, drawn, FAST):
@@ -166,6 +166,16 @@ def test_unlabelled_images_take_part(drawn: ImageSet) -> None:
     assert {int((batch.y >= 0).sum()) for batch in batches} == {8}
     seen = torch.cat([batch.index[batch.y < 0] for batch in batches])
     assert sorted(seen.tolist()) == list(range(8, 200))
+
+
+@pytest.mark.parametrize("labelled", [40, 200])
+def test_balance_shows_every_class_equally_often(drawn: ImageSet, labelled: int) -> None:
+    rare = np.where(np.arange(200) % 10 == 0, 1, 0)  # nine to one
+    images = drawn.with_labels(np.where(np.arange(200) < labelled, rare, -1), ["often", "rare"])
+    for balance, least, most in ((False, 0.05, 0.2), (True, 0.48, 0.52)):
+        batches = Batches(images, 40, seed=0, balance=balance).epoch(0)
+        shown = torch.cat([batch.y[batch.y >= 0] for batch in batches])
+        assert least <= float((shown == 1).float().mean()) <= most
 
 
 def test_an_epoch_depends_on_seed_and_number_alone(drawn: ImageSet) -> None:

@@ -25,9 +25,14 @@ from apercu.errors import ApercuError
 from apercu.heads import pooled
 from apercu.model import Autoencoder
 from apercu.store import Recipe
-from apercu.types import Batch, Output
+from apercu.types import Batch, ImageSpec, Output
 
-BATCH = 250
+BATCH, VALUES = 250, 16_000_000
+
+
+def batch_size(image: ImageSpec) -> int:
+    """How many images to take at a time, so that large ones do not fill memory."""
+    return max(1, min(BATCH, VALUES // image.dimensions))
 
 
 class Model:
@@ -73,9 +78,11 @@ class Model:
 
     def outputs(self, images: ImageSet, decode: bool = True) -> Iterator[tuple[Batch, Output]]:
         """Run the model over the images batch by batch, without noise and without gradients."""
+        if decode:
+            self._check_that_it_draws()
         self.network.eval()
         with torch.no_grad():
-            for batch in in_order(images, BATCH, self.device):
+            for batch in in_order(images, batch_size(images.spec), self.device):
                 yield batch, self.network(batch, noise=False, decode=decode)
 
     def encode(self, images: object) -> NDArray[np.float32]:
@@ -107,6 +114,7 @@ class Model:
 
         `size` (height, width) is needed for maps of symbols where it is not the size in the recipe.
         """
+        self._check_that_it_draws()
         z = torch.as_tensor(np.asarray(codes), dtype=torch.float32)
         height, width = size or (self.recipe.image.height, self.recipe.image.width)
         grid = self.network.grid((height, width))
@@ -116,7 +124,7 @@ class Model:
         with torch.no_grad():
             parts = [
                 self.network.decode(part.to(self.device), grid, (height, width)).mean.cpu()
-                for part in torch.split(z, BATCH)
+                for part in torch.split(z, batch_size(self.recipe.image))
             ]
         return self.stored(torch.cat(parts).numpy())
 
@@ -124,13 +132,16 @@ class Model:
         """Every term of the objective for every image, (B,) in nats, and "total", which leaves out the label.
 
         The price of an image is that of its code's mean, whatever stands beside it; with `noise` the code is drawn from
-        `seed`, and the mean over images is the negative ELBO of a variational model.
+        `seed`, and the mean over images is the negative ELBO of a variational model. Labels of other classes than the
+        model's cost nothing.
         """
         rows: dict[str, list[torch.Tensor]] = {}
-        objective = self.network.objective
+        objective, opened = self.network.objective, self.images(images)
+        if opened.classes != self.classes:
+            opened = opened.with_labels(np.full(len(opened), -1))
         with torch.random.fork_rng(), torch.no_grad():
             torch.manual_seed(seed)
-            for batch in in_order(self.images(images), BATCH, self.device):
+            for batch in in_order(opened, batch_size(opened.spec), self.device):
                 prices, _ = self.network.price(batch, noise)
                 for name, price in (prices | {"total": objective.unlabelled(prices)}).items():
                     rows.setdefault(name, []).append(price.cpu())
@@ -148,6 +159,13 @@ class Model:
         self.folder = Path(folder)
         store.save(self.network, self.recipe, self.folder)
         return self.folder
+
+    def _check_that_it_draws(self) -> None:
+        if self.network.backbone is not None:
+            raise ApercuError(
+                f"preset {self.recipe.preset} decodes the features of its encoder and no pixels, so it cannot draw; "
+                "train another for that, such as vae"
+            )
 
     def _gather(self, images: object, read: Callable[[Any], torch.Tensor], decode: bool = False) -> NDArray[np.float32]:
         opened = self.images(images)

@@ -22,7 +22,7 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from apercu.api import BATCH, Model
+from apercu.api import Model, batch_size
 from apercu.data.batches import in_order
 from apercu.data.images import ImageSet
 from apercu.data.open import Images
@@ -52,7 +52,7 @@ class _Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         """Decode codes (n, k) to rows (n, n_features_in_) in the range of the training data.
 
         Raises:
-            ApercuError: codes of another length, or of a map ("vqvae"), which only `model_.decode` takes.
+            ApercuError: codes of another length, or of a map ("vqvae", "mae"), which only `model_.decode` takes.
         """
         check_is_fitted(self)
         codes = check_array(X, dtype=np.float32)
@@ -70,7 +70,7 @@ class _Estimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         with torch.no_grad():
             prices = [
                 network.objective.unlabelled(network.price(batch, noise=False)[0]).cpu()
-                for batch in in_order(images, BATCH, self.model_.device)
+                for batch in in_order(images, batch_size(images.spec), self.model_.device)
             ]
         return -torch.cat(prices).numpy()[place]
 
@@ -167,7 +167,7 @@ class AutoencoderTransformer(_Estimator):
     """Codes of an autoencoder, learnt from rows without labels.
 
     Parameters:
-        preset: "ae", "cae", "vae", or "vqvae", which needs `image_shape`.
+        preset: "ae", "cae", "vae", or one that needs `image_shape`: "vqvae" or "mae".
         dim: numbers in a code.
         encoder: "dense", "conv" or "residual"; None is "dense" for flat rows and the preset's own for images.
         width: units or channels of the first layer; None is the preset's own.
@@ -214,8 +214,8 @@ class AutoencoderTransformer(_Estimator):
         """
         if self.preset == "vae_cnn":
             raise ApercuError("preset vae_cnn learns from labels; use AutoencoderClassifier, or preset='vae'")
-        if self.preset == "vqvae" and self.image_shape is None:
-            raise ApercuError("preset vqvae reads images; give image_shape=(height, width), or use preset='vae'")
+        if self.preset in ("vqvae", "mae") and self.image_shape is None:
+            raise ApercuError(f"{self.preset} reads images; give image_shape=(height, width), or use preset='vae'")
         rows = validate_data(self, X, dtype=FLOATS)
         return self._fit(rows, np.full(len(rows), -1), (), self.preset, None)
 

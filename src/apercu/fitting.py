@@ -6,7 +6,6 @@ model = apercu.fit("photos", preset="vae_cnn", labels=100, out="model")
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import platform
 import shutil
@@ -16,22 +15,24 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from apercu import store
 from apercu.api import Model
 from apercu.checkpoint import NAME, write_atomically
 from apercu.data.convert import Fit, parse_size
+from apercu.data.images import fingerprint
+from apercu.data.labels import check_labelled
 from apercu.data.open import Images
 from apercu.data.opening import Opening
-from apercu.engine import first_process
+from apercu.engine import choose_device, choose_precision, first_process
 from apercu.errors import ApercuError, FormatError
 from apercu.model import Autoencoder
-from apercu.presets import defaults
+from apercu.presets import check, defaults
 from apercu.store import Recipe
 from apercu.train import Progress, train
 from apercu.training import Training
+from apercu.transfer import begin, inherit, stand_on
 from apercu.types import ImageSpec
 
 RUN = "run.json"
@@ -39,9 +40,13 @@ RUN = "run.json"
 
 @dataclass
 class Job:
-    """A run that is ready to train: its images are open and its model is built."""
+    """A run that is ready to train: its images are open and its model is built.
+
+    `seen`: the images as what is trained sees them: those of `data`, or what a frozen encoder makes of them.
+    """
 
     data: Images
+    seen: Images
     network: Autoencoder
     recipe: Recipe
     training: Training
@@ -55,7 +60,8 @@ class Job:
                 _clear(self.out)
             self.out.mkdir(parents=True, exist_ok=True)
             write_atomically(self.out / RUN, json.dumps(dataclasses.asdict(self.recipe)).encode())
-        for progress in train(self.network, self.data.train, self.data.val, self.training, self.out, self.resume):
+        network = self.network if self.seen is self.data else self.network.above
+        for progress in train(network, self.seen.train, self.seen.val, self.training, self.out, self.resume):
             self.recipe.metrics = {"validation": progress.kept, "warnings": progress.warnings}
             yield progress
 
@@ -74,6 +80,7 @@ def prepare(
     *,
     preset: str | None = None,
     labels: int | str | Path | None = None,
+    start: str | Path | None = None,
     out: str | Path | None = None,
     settings: dict[str, Any] | None = None,
     training: Training | None = None,
@@ -93,7 +100,6 @@ def prepare(
     folder = Path(out) if out is not None else None
     if resume:
         recipe = _stopped(folder)
-        opening = Opening(**recipe.data["request"])
     else:
         if folder is not None and not overwrite:
             _refuse_to_overwrite(folder)
@@ -101,24 +107,36 @@ def prepare(
         opening = Opening(None if labels is None else str(labels), edges, fit, channels, strict)
         training = training or Training()
         recipe = Recipe(preset or "", dict(settings or {}), ImageSpec(0, 0, 0), seed=training.seed)
-        recipe.training = dataclasses.asdict(training)
+        recipe.training, recipe.data["request"] = dataclasses.asdict(training), dataclasses.asdict(opening)
+        if start is not None:
+            inherit(recipe, Path(start))
+    if recipe.preset:
+        check(recipe.preset, recipe.settings)
     training = Training(**recipe.training)
-    data = opening.open(images, training.seed, progress)
-    summary = _summary(data) | {"request": dataclasses.asdict(opening)}
-    if resume and summary["fingerprint"] != recipe.data["fingerprint"]:
+    device = choose_device(training.device)
+    data = Opening(**recipe.data["request"]).open(images, training.seed, progress)
+    found = _summary(data)
+    if resume and found["fingerprint"] != recipe.data["fingerprint"]:
         raise ApercuError(f"these are not the images that the run in {folder} was started with; name the same images")
-    known = len(np.unique(data.train.labels[data.train.labels >= 0]))
-    recipe.preset = recipe.preset or ("vae_cnn" if known > 1 else "vae")
+    recipe.data = found | recipe.data
+    recipe.preset = recipe.preset or ("vae_cnn" if len(data.train.classes) > 1 else "vae")
     # With the defaults of today, so that those of a later version do not change this model.
     recipe.settings = defaults(recipe.preset) | recipe.settings
-    recipe.image, recipe.classes, recipe.data = data.train.spec, list(data.train.classes), summary
+    recipe.image, recipe.classes = data.train.spec, list(data.train.classes)
     recipe.versions = {name: version(name) for name in ("apercu", "torch", "numpy")}
     recipe.versions["python"] = platform.python_version()
     with torch.random.fork_rng():
         torch.manual_seed(training.seed)
         network = recipe.build()
+    choose_precision(training.precision, device, network)
+    if "label" in network.heads:
+        check_labelled(data)
     going_on = resume and folder is not None and (folder / NAME).is_file()
-    return Job(data, network, recipe, training, folder, going_on)
+    if not going_on or network.backbone is not None:  # else the checkpoint holds every weight
+        notes = begin(network, recipe, data.train)
+        recipe.data["notes"] += [note for note in notes if note not in recipe.data["notes"]]
+    seen = data if network.backbone is None else stand_on(network.backbone, data, device, progress)
+    return Job(data, seen, network, recipe, training, folder, going_on)
 
 
 def fit(
@@ -126,6 +144,7 @@ def fit(
     *,
     preset: str | None = None,
     labels: int | str | Path | None = None,
+    start: str | Path | None = None,
     out: str | Path | None = None,
     settings: dict[str, Any] | None = None,
     training: Training | None = None,
@@ -138,8 +157,9 @@ def fit(
 
     Args:
         images: a folder, CSV, .npz, array, tensor, … (see `open_images`).
-        preset: "ae", "cae", "vae", "vae_cnn" or "vqvae"; None takes vae_cnn, or vae where there are no classes.
+        preset: a name that `apercu presets` lists; None takes vae_cnn, or vae where there are no classes.
         labels: how many labels to keep (balanced over classes, the others are hidden), or a CSV that names them.
+        start: the folder of a trained model to start from: its weights, and preset and settings where none are given.
         out: the model's folder.
         settings: arguments of the preset, such as {"dim": 64}.
         training: how to train.
@@ -155,6 +175,7 @@ def fit(
         images,
         preset=preset,
         labels=labels,
+        start=start,
         out=out,
         settings=settings,
         training=training,
@@ -200,10 +221,6 @@ def _stopped(folder: Path | None) -> Recipe:
 
 def _summary(data: Images) -> dict[str, Any]:
     """What the recipe remembers of the images: counts, notes, and a fingerprint of pixels and labels."""
-    digest = hashlib.sha256()
-    for part in (data.train, data.val):
-        digest.update(np.ascontiguousarray(part.hashes).tobytes())
-        digest.update(part.labels.tobytes())
     return {
         "origin": str(data.origin),
         "train": len(data.train),
@@ -212,5 +229,5 @@ def _summary(data: Images) -> dict[str, Any]:
         "test": len(data.test),
         "skipped": [str(problem) for problem in data.problems],
         "notes": list(data.notes),
-        "fingerprint": digest.hexdigest(),
+        "fingerprint": fingerprint([data.train, data.val]),
     }

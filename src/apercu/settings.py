@@ -20,8 +20,7 @@ def parse_settings(pairs: Sequence[str], target: Callable[..., object]) -> dict[
     Raises:
         ApercuError: not `name=value`, a name that `target` does not have, or a value of another type.
     """
-    parameters = inspect.signature(target, eval_str=True).parameters.values()
-    known = {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}
+    known = _settings(target)
     there = "; ".join(f"{p.name}={p.default} ({describe(p.annotation)})" for p in known.values())
     settings = {}
     for pair in pairs:
@@ -37,6 +36,29 @@ def parse_settings(pairs: Sequence[str], target: Callable[..., object]) -> dict[
         except ValueError as error:
             raise ApercuError(f"{name} must be {describe(kind)}, not {text!r}") from error
     return settings
+
+
+def check_values(settings: Mapping[str, Any], target: Callable[..., object], sizes: Sequence[str] = ()) -> None:
+    """See that `target` has these settings, of their types, and that numbers are in a range that means something.
+
+    Numbers are finite and not negative; those in `sizes` are at least 1.
+
+    Raises:
+        ApercuError: no such setting, or a value of another kind.
+    """
+    known = _settings(target)
+    for name, value in settings.items():
+        if name not in known:
+            raise ApercuError(f"{target.__name__} has no setting {name!r}; it has: {', '.join(known)}")
+        kind, least = known[name].annotation, int(name in sizes)
+        if get_origin(kind) is Literal and value not in get_args(kind):
+            raise ApercuError(f"there is no {name} {value!r}; choose one of: {', '.join(map(str, get_args(kind)))}")
+        if kind in (bool, str) and not isinstance(value, kind):
+            raise ApercuError(f"{name} must be {describe(kind)}, not {value!r}")
+        if kind is int and not (isinstance(value, int) and value >= least):
+            raise ApercuError(f"{name} must be a whole number of at least {least}, not {value!r}")
+        if kind is float and not (isinstance(value, int | float) and 0 <= value < math.inf):
+            raise ApercuError(f"{name} must be a number that is not negative, not {value!r}")
 
 
 def convert(text: str, hint: Any) -> Any:  # noqa: ANN401 - a type is made into its value
@@ -74,6 +96,11 @@ def describe(hint: Any) -> str:  # noqa: ANN401
         return "comma-separated, each " + " or ".join(dict.fromkeys(describe(p) for p in inner if p is not Ellipsis))
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"}
     return words.get(hint, "none" if hint is types.NoneType else str(hint))
+
+
+def _settings(target: Callable[..., object]) -> dict[str, inspect.Parameter]:
+    parameters = inspect.signature(target, eval_str=True).parameters.values()
+    return {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}
 
 
 def _choose(text: str, choices: Mapping[str, Any]) -> Any:  # noqa: ANN401

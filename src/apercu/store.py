@@ -49,6 +49,10 @@ class Recipe:
     files: dict[str, str] = field(default_factory=dict)
     format: int = FORMAT
 
+    def __post_init__(self) -> None:
+        # JSON has no tuples.
+        self.settings = {k: tuple(value) if isinstance(value, list) else value for k, value in self.settings.items()}
+
     def build(self) -> Autoencoder:
         """The untrained model."""
         return build(self.preset, self.image, len(self.classes), self.settings)

@@ -141,7 +141,8 @@ class _Run:
             pricing.compile()
         self.pricing, self.wrapped_optimizer = self.fabric.setup(pricing, self.optimizer)
         size, rank, processes = min(settings.batch, len(images)), self.fabric.global_rank, self.fabric.world_size
-        self.batches = Batches(images, size, settings.seed, settings.labelled_share, rank, processes)
+        share = settings.labelled_share
+        self.batches = Batches(images, size, settings.seed, share, settings.balance, rank, processes)
         self.per_epoch = len(self.batches)
         self.state = State(steps=None if settings.minutes else passes(settings, self.per_epoch) * self.per_epoch)
 

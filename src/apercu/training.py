@@ -19,7 +19,8 @@ class Training:
     `learning_rate`: its peak, reached after a short rise and followed by half a cosine down to 0; `clip`: largest norm
     of the gradient of the price per pixel; `ema`: decay of the averaged weights, which are the ones that are kept;
     `patience`: validations without improvement before stopping, 0 for never; `labelled_share`: of every batch, where
-    only some images are labelled; `checkpoint_seconds`: time between two checkpoints.
+    only some images are labelled; `balance`: whether labelled images are drawn so that every class is seen equally
+    often; `checkpoint_seconds`: time between two checkpoints.
     """
 
     epochs: int | None = None
@@ -31,6 +32,7 @@ class Training:
     ema: float = 0.999
     patience: int = 0
     labelled_share: float = 0.25
+    balance: bool = False
     accumulate: int = 1
     validations: int = 40
     checkpoint_seconds: float = 20.0
@@ -44,6 +46,10 @@ class Training:
             value = getattr(self, name)
             if (value is not None or name != "epochs") and (not isinstance(value, int) or value < 1):
                 raise ApercuError(f"{name} must be a whole number of at least 1, not {value!r}")
+        for name, most in (("patience", 10**9), ("seed", 2**32 - 1)):
+            value = getattr(self, name)
+            if not (isinstance(value, int) and 0 <= value <= most):
+                raise ApercuError(f"{name} must be a whole number from 0 to {most}, not {value!r}")
         for name in ("minutes", "learning_rate", "clip"):
             value = getattr(self, name)
             if value is not None and not (isinstance(value, int | float) and 0 < value < math.inf):

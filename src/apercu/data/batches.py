@@ -36,8 +36,8 @@ def in_order(images: ImageSet, size: int, device: torch.device | str = "cpu") ->
 class Batches:
     """The training batches of an image set.
 
-    `size`: images in a batch; `labelled_share`: their share that is labelled, where only some images are; `rank` and
-    `processes`: this process's part of every batch.
+    `size`: images in a batch; `labelled_share`: their share that is labelled, where only some images are; `balance`:
+    whether the labelled ones show every class equally often; `rank` and `processes`: this process's part of each batch.
     """
 
     def __init__(
@@ -46,11 +46,12 @@ class Batches:
         size: int,
         seed: int,
         labelled_share: float = 0.25,
+        balance: bool = False,
         rank: int = 0,
         processes: int = 1,
     ) -> None:
         self.images, self.size, self.seed = images, size, seed
-        self.rank, self.processes = rank, processes
+        self.balance, self.rank, self.processes = balance, rank, processes
         labelled = images.labels >= 0
         # Where more are labelled than the share asks for, a plain shuffle already has them.
         self.mixed = bool(0 < labelled.mean() < labelled_share) and size > 1 and images.spec.uniform
@@ -69,7 +70,7 @@ class Batches:
     def _order(self, epoch: int) -> Order:
         rng = np.random.default_rng((self.seed, epoch))
         if not self.mixed:
-            order = _by_size(self.images, rng.permutation(len(self.images)), self.size)
+            order = _by_size(self.images, self._everything(rng), self.size)
             rng.shuffle(order)
             # A last batch much smaller than the others would only add noise; epochs differ in whom they leave out.
             full = [index for index in order if len(index) > self.size // 2 or not self.images.spec.uniform]
@@ -77,13 +78,33 @@ class Batches:
         rest = self.size - self.from_labelled
         unlabelled = rng.permutation(self.unlabelled)
         count = max(1, round(len(unlabelled) / rest))
-        repeats = -(-count * self.from_labelled // len(self.labelled))
-        labelled = np.concatenate([rng.permutation(self.labelled) for _ in range(repeats)])
+        labelled = self._labelled(rng, count * self.from_labelled)
         parts = np.array_split(unlabelled, count)
         return [
             np.concatenate([labelled[i * self.from_labelled : (i + 1) * self.from_labelled], part])
             for i, part in enumerate(parts)
         ]
+
+    def _everything(self, rng: np.random.Generator) -> np.ndarray:
+        """Every image once; with `balance`, as many labelled ones as there are, evenly over the classes."""
+        if not self.balance or not len(self.labelled):
+            return rng.permutation(len(self.images))
+        return rng.permutation(np.concatenate([self._labelled(rng, len(self.labelled)), self.unlabelled]))
+
+    def _labelled(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        """`count` labelled images, each as often as the others, or each class as often as the others."""
+        if not self.balance:
+            return _cycled(rng, self.labelled, count)
+        labels = self.images.labels[self.labelled]
+        classes = rng.permutation(np.unique(labels))
+        each = [_cycled(rng, self.labelled[labels == c], -(-count // len(classes))) for c in classes]
+        return np.stack(each, 1).reshape(-1)[:count]
+
+
+def _cycled(rng: np.random.Generator, members: np.ndarray, count: int) -> np.ndarray:
+    """`count` of the members: all of them in a random order, then all in another, and so on."""
+    rounds = [rng.permutation(members) for _ in range(-(-count // len(members)))]
+    return np.concatenate(rounds)[:count]
 
 
 def _by_size(images: ImageSet, index: np.ndarray, size: int) -> Order:

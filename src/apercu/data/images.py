@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -95,6 +96,15 @@ class ImageSet:
         if len(labels) and (labels.min() < -1 or labels.max() >= len(names)):
             raise ApercuError(f"labels must be −1 (unknown) or one of the {len(names)} classes: 0 to {len(names) - 1}")
         return replace(self, labels=labels, classes=names)
+
+
+def fingerprint(sets: Sequence[ImageSet]) -> str:
+    """A digest of pixels and labels, the same wherever the images stand."""
+    digest = hashlib.sha256()
+    for images in sets:
+        digest.update(np.ascontiguousarray(images.hashes).tobytes())
+        digest.update(images.labels.tobytes())
+    return digest.hexdigest()
 
 
 def join(sets: Sequence[ImageSet]) -> ImageSet:

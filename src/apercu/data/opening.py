@@ -29,5 +29,4 @@ class Opening:
         opened = open_images(
             images, size=self.size, fit=self.fit, channels=self.channels, strict=self.strict, progress=progress
         )
-        count = self.labels is not None and self.labels.isdigit()
-        return hide_labels(opened, int(self.labels) if count and self.labels else self.labels, seed)
+        return hide_labels(opened, self.labels, seed)

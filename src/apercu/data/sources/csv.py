@@ -34,11 +34,10 @@ def open(images: object) -> Found:
     column = find_column(rows, PATH_COLUMNS)
     if column is None:
         raise ApercuError(f"{path.name} has no column of paths: name one of its columns path, file or image")
-    unique = {row[column]: row for row in rows}
     label, split = find_column(rows, LABEL_COLUMNS), find_column(rows, ("split",))
-    for row in rows:
-        if label and row[label] != unique[row[column]][label]:
-            raise ApercuError(f"{path.name} names {row[column]} twice with different labels: keep one row")
+    if label is not None:
+        check_repeats(rows, column, label, path.name)
+    unique = {row[column]: row for row in rows}
     notes = [f"{len(rows) - len(unique)} repeated rows were left out"] if len(unique) < len(rows) else []
     names = list(unique)
     values = [unique[n][label] if label else "" for n in names]
@@ -80,6 +79,18 @@ def read_table(path: Path) -> list[dict[str, str]]:
 def find_column(rows: list[dict[str, str]], names: tuple[str, ...]) -> str | None:
     """The first of `names` that is a column."""
     return next((name for name in names if name in rows[0]), None)
+
+
+def check_repeats(rows: list[dict[str, str]], column: str, label: str, name: str) -> None:
+    """See that every path has one label.
+
+    Raises:
+        ApercuError: a path has two.
+    """
+    labels: dict[str, str] = {}
+    for row in rows:
+        if labels.setdefault(row[column], row[label]) != row[label]:
+            raise ApercuError(f"{name} names {row[column]} twice with different labels: keep one row")
 
 
 def _split(value: str, path: Path) -> str:
