@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from apercu.data.batches import in_order
+from apercu.data.batches import Batches, in_order
 from apercu.data.images import ImageSet
-from apercu.objective import Objective, Term, label
+from apercu.objective import Objective
 from apercu.presets import build
+from apercu.study import Drive, to_the_end
 from apercu.train import train
 from apercu.training import Training
 
@@ -54,17 +55,25 @@ def _svm() -> Any:  # noqa: ANN401
     return SVC(C=10.0, gamma="scale")
 
 
-def cnn_on_labels(train_images: ImageSet, test: ImageSet, seed: int, steps: int = 500) -> Labels:
-    """The encoder and label head of `vae_cnn`, trained on the labelled images alone."""
+def cnn_on_labels(
+    train_images: ImageSet,
+    test: ImageSet,
+    seed: int,
+    steps: int = 500,
+    settings: dict[str, Any] | None = None,
+    device: str = "auto",
+    drive: Drive = to_the_end,
+) -> Labels:
+    """The encoder and label head of `vae_cnn`, trained on the labelled images alone, with the same views of them."""
     known = labelled(train_images)
     torch.manual_seed(seed)
-    network = build("vae_cnn", known.spec, len(known.classes), {})
-    network.objective = Objective({"label": Term(label)})
+    network = build("vae_cnn", known.spec, len(known.classes), settings or {})
+    terms = network.objective.terms.items()
+    network.objective = Objective({name: term for name, term in terms if name not in ("pixels", "kl")})
     size = min(64, len(known))
-    epochs = max(1, steps // max(1, len(known) // size))
-    settings = Training(epochs=epochs, batch=size, seed=seed, validations=1, precision="32")
-    for _ in train(network, known, known.subset([]), settings):
-        pass
+    epochs = max(1, round(steps / len(Batches(known, size, seed))))
+    training = Training(epochs=epochs, batch=size, seed=seed, validations=1, device=device, precision="32")
+    drive(train(network, known, known.subset([]), training))
     with torch.no_grad():
         answers = [network(batch, decode=False).heads["label"].argmax(1) for batch in in_order(test, 250)]
     return torch.cat(answers).numpy()
