@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from apercu.cli.follow import follow
+from apercu.cli.follow import counting, follow
 from apercu.cli.output import in_words, plain
 from apercu.train import Progress
 
@@ -37,6 +37,16 @@ def test_progress_on_a_terminal_is_a_bar(capsys: pytest.CaptureFixture[str], mon
     assert shown.out == ""
     assert "3/3" in shown.err
     assert shown.err.count("only 2 of 9 [codes] are used") == 1
+
+
+def test_counting_without_a_terminal_is_a_line_now_and_then(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with counting("looking") as progress:
+        progress(1, 9)
+        monkeypatch.setattr("apercu.cli.follow.LINE_SECONDS", -1.0)
+        progress(2, 9)
+    assert capsys.readouterr().err == "looking 2/9\n"
 
 
 def test_plain_values_are_json() -> None:

@@ -210,8 +210,9 @@ def test_every_command_exists_with_its_options_and_settings(page: str, words: li
     if words[0] == "evaluate" and len(words) > 1:
         assert (SOURCE / "tasks" / f"{words[1]}.py").is_file(), f"{page}: there is no task {words[1]}"
     pairs = [value.partition("=")[0] for word, value in itertools.pairwise(words) if word == "-s"]
-    if pairs and words[0] == "fit":
-        assert set(pairs) <= set(preset_signatures()[given.get("--preset", "vae_cnn")].settings)
+    if pairs and words[0] in ("fit", "curve", "tune"):
+        preset = given.get("--preset", "vae_cnn").partition(",")[0]
+        assert set(pairs) <= set(preset_signatures()[preset].settings)
     elif pairs:
         assert set(pairs) <= set(task_settings(words[1] if words[0] == "evaluate" else words[0]))
 

@@ -14,10 +14,13 @@ import typer
 from typer.main import get_command
 
 from apercu import registry
+from apercu.cli.augment import augment
+from apercu.cli.compress import compress, decompress
 from apercu.cli.fit import fit
 from apercu.cli.models import info, report
 from apercu.cli.more import check, demo, presets
 from apercu.cli.output import Stopped, show
+from apercu.cli.study import curve, tune
 from apercu.cli.tasks import evaluate, task_command, task_help
 from apercu.errors import ApercuError
 
@@ -51,11 +54,25 @@ def build_app() -> typer.Typer:
         rich_markup_mode=None, add_completion=False, context_settings={"help_option_names": ["-h", "--help"]}
     )
     app.callback()(root)
-    commands: tuple[Callable[..., None], ...] = (fit, info, report, check, evaluate, presets, demo)
+    commands: tuple[Callable[..., None], ...] = (
+        fit,
+        info,
+        report,
+        check,
+        augment,
+        curve,
+        tune,
+        compress,
+        decompress,
+        evaluate,
+        presets,
+        demo,
+    )
     for command in commands:
         summary = (command.__doc__ or "").partition("\n")[0]
         app.command(short_help=summary)(command)
-    for name in registry.names("tasks"):
+    own = {command.__name__ for command in commands}
+    for name in (name for name in registry.names("tasks") if name not in own):
         text = task_help(name)
         app.command(name, help=text, short_help=text.partition("\n")[0])(task_command(name))
     return app

@@ -14,7 +14,6 @@ from apercu.cli.describe import recipe_in_words
 from apercu.cli.follow import counting, follow
 from apercu.cli.options import Channels, Device, Fit, Images, Json, Settings, Size
 from apercu.cli.output import SHOWN, Stopped, note, plain, show
-from apercu.errors import ApercuError
 from apercu.settings import parse_settings
 
 if TYPE_CHECKING:
@@ -37,6 +36,14 @@ def fit(
         str | None,
         typer.Option("--labels", metavar="N|CSV", help="Keep so many labels, evenly drawn, or those of a CSV file."),
     ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="MODEL",
+            help="Start from this trained model: its weights, and its preset and settings where none are given.",
+        ),
+    ] = None,
     epochs: Annotated[
         int | None,
         typer.Option("--epochs", metavar="N", help="Passes over the images; 30, or more where they are few."),
@@ -52,13 +59,16 @@ def fit(
     patience: Annotated[
         int, typer.Option("--patience", metavar="N", help="Stop after N validations without improvement; 0: never.")
     ] = 0,
+    balance: Annotated[
+        bool, typer.Option("--balance", help="Show every class equally often, where some classes are rare.")
+    ] = False,
     size: Size = None,
     fit: Fit = None,
     channels: Channels = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first file that cannot be read.")] = False,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="What everything random comes from.")] = 0,
     device: Device = "auto",
-    precision: Annotated[str, typer.Option("--precision", metavar="NAME", help="auto, 32, bf16 or 16.")] = "auto",
+    precision: Annotated[str, typer.Option("--precision", metavar="NAME", help="auto, 32 or bf16.")] = "auto",
     compile: Annotated[
         bool, typer.Option("--compile", help="Compile the model: slower to start, then faster.")
     ] = False,
@@ -85,18 +95,20 @@ def fit(
         accumulate=accumulate,
         learning_rate=learning_rate,
         patience=patience,
+        balance=balance,
         seed=seed,
         device=device,
         precision=precision,
         compile=compile,
     )
-    with counting("opening") as progress:
+    with counting("looking at images") as progress:
         job = prepare(
             images,
             preset=preset,
             labels=labels,
+            start=start,
             out=out,
-            settings={} if resume else _settings(preset or "vae_cnn", setting or []),
+            settings={} if resume else _settings(preset, setting or [], start),
             training=training,
             size=size,
             fit=fit or "error",
@@ -106,7 +118,7 @@ def fit(
             overwrite=overwrite,
             progress=progress,
         )
-    if preset is None and job.recipe.preset == "vae":
+    if preset is None and start is None and job.recipe.preset == "vae":
         note("these images have no classes to learn, so the preset is vae and not vae_cnn")
     _tell(job)
     try:
@@ -120,12 +132,13 @@ def fit(
     show({"model": str(out), **asdict(model.recipe)}, f"{words}\nthe model is in {out}", as_json)
 
 
-def _settings(preset: str, pairs: list[str]) -> dict[str, Any]:
-    from apercu.presets import PRESETS
+def _settings(preset: str | None, pairs: list[str], start: Path | None) -> dict[str, Any]:
+    from apercu.presets import find
+    from apercu.store import load_recipe
 
-    if preset not in PRESETS:
-        raise ApercuError(f"there is no preset {preset!r}; choose one of: {', '.join(PRESETS)}")
-    return parse_settings(pairs, PRESETS[preset])
+    if preset is None:
+        preset = "vae_cnn" if start is None else load_recipe(start).preset
+    return parse_settings(pairs, find(preset))
 
 
 def _labelled_classes(images: Opened) -> set[int]:
@@ -134,11 +147,16 @@ def _labelled_classes(images: Opened) -> set[int]:
 
 def _tell(job: Job) -> None:
     """Say what was opened: counts, decisions, and which files were skipped."""
+    from apercu.augment import choose_domain
+
     about = job.recipe.data
     labelled = f" ({about['labelled']} labelled)" if job.recipe.classes else ""
     note(f"{about['train']} images to train{labelled}, {about['val']} to validate, {about['test']} to test")
     for text in about["notes"]:
         note(f"  {text}")
+    if job.recipe.settings.get("domain") == "auto" and job.network.views is not None:
+        domain, why = choose_domain(job.recipe.image)
+        note(f"  varied as {domain} are: {why}; choose with -s domain=…, look with apercu augment")
     skipped = about["skipped"]
     if skipped:
         note(f"  {len(skipped)} skipped:")
@@ -155,9 +173,11 @@ def _learn_to_classify(model: Model, images: Opened) -> None:
     if len(_labelled_classes(images)) < 2 or model.folder is None:
         return
     classify = registry.part("tasks", "classify")(model)
-    if "label" not in model.network.heads:
+    if "label" in model.network.heads:
+        classify.calibrate(images.train, images.val)
+    else:
         note("fitting a classifier on the code")
-        classify.fit(images.train)
+        classify.fit(images.train, images.val)
     if (images.val.labels >= 0).any():
         model.recipe.metrics["classify"] = plain(classify.evaluate(images.val))
         save_recipe(model.recipe, model.folder)

@@ -26,11 +26,34 @@ def follow(run: Iterator[Progress]) -> None:
         _print(run)
 
 
+def glance(run: Iterator[Progress]) -> None:
+    """Train one model of many: a bar that goes away, or a line when it takes long; its own warnings are not said."""
+    if sys.stderr.isatty() and leads():
+        with _bar(transient=True) as bar:
+            task = bar.add_task("training", total=None)
+            for progress in run:
+                bar.update(task, completed=progress.step, total=progress.steps)
+        return
+    last = time.monotonic()
+    for progress in run:
+        if time.monotonic() - last > LINE_SECONDS:
+            last = time.monotonic()
+            note(f"  {_where(progress)}")
+
+
 @contextmanager
-def counting(what: str) -> Iterator[Callable[[int, int], None] | None]:
-    """A bar for work that reports (done, total), where there is a terminal."""
+def counting(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar for work that reports (done, total); without a terminal now and then a line."""
     if not (sys.stderr.isatty() and leads()):
-        yield None
+        last = time.monotonic()
+
+        def line(done: int, total: int) -> None:
+            nonlocal last
+            if time.monotonic() - last > LINE_SECONDS:
+                last = time.monotonic()
+                note(f"{what} {done}/{total}")
+
+        yield line
         return
     with _bar() as bar:
         task = bar.add_task(what)
@@ -64,16 +87,21 @@ def _print(run: Iterator[Progress]) -> None:
         final = progress.step == progress.steps
         if progress.row and (final or time.monotonic() - last > LINE_SECONDS):
             last = time.monotonic()
-            steps = f"/{progress.steps}" if progress.steps else ""
-            note(f"step {progress.step}{steps}  {_state(progress, progress.images_per_second)}")
+            note(_where(progress))
 
 
-def _bar() -> Bar:
+def _bar(transient: bool = False) -> Bar:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     what = TextColumn("{task.description}", markup=False)
-    return Progress(what, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=Console(stderr=True))
+    columns = (what, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True), transient=transient)
+
+
+def _where(progress: Progress) -> str:
+    steps = f"/{progress.steps}" if progress.steps else ""
+    return f"step {progress.step}{steps}  {_state(progress, progress.images_per_second)}"
 
 
 def _state(progress: Progress, speed: float) -> str:

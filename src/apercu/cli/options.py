@@ -35,5 +35,14 @@ Learn = Annotated[
     str | None,
     typer.Option("--learn", metavar="IMAGES", help="Fit the task on the training images of these first, and keep it."),
 ]
+Labels = Annotated[
+    str | None,
+    typer.Option(
+        "--labels", metavar="N|CSV", help="Learn from so many labels, or those of a CSV file; or measure with these."
+    ),
+]
+Shots = Annotated[
+    int | None, typer.Option("--shots", metavar="K", help="Learn from K labelled images of each class, drawn by seed.")
+]
 Device = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda or mps.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, and nothing else.")]

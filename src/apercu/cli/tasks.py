@@ -3,48 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from apercu import registry
+from apercu.cli.learn import Lesson, View, names_file, same
 from apercu.cli.options import (
     Channels,
     Device,
     Fit,
-    FitName,
     Images,
     Json,
+    Labels,
     Learn,
     ModelFolder,
     Settings,
+    Shots,
     Size,
     SomeImages,
     Split,
 )
-from apercu.cli.output import in_words, note, show
+from apercu.cli.output import in_words, show
 from apercu.cli.signatures import task_settings
 from apercu.errors import ApercuError
 from apercu.settings import parse_settings
-
-if TYPE_CHECKING:
-    from apercu.api import Model
-    from apercu.data.images import ImageSet
-
-
-@dataclass(frozen=True)
-class View:
-    """How images are opened for a model, where not as its own were."""
-
-    size: str | None
-    fit: FitName | None
-    channels: int | None
-
-    def open(self, model: Model, images: str, split: str) -> ImageSet:
-        """The images of one split as the model sees them."""
-        return model.images(images, split, size=self.size, fit=self.fit, channels=self.channels)
 
 
 def evaluate(
@@ -53,6 +37,8 @@ def evaluate(
     images: Images,
     setting: Settings = None,
     learn: Learn = None,
+    labels: Labels = None,
+    shots: Shots = None,
     split: Split = "test",
     size: Size = None,
     fit: Fit = None,
@@ -64,14 +50,15 @@ def evaluate(
 
     Example: apercu evaluate classify model photos --json
     """
-    view = View(size, fit, channels)
-    ready = _ready(task, model, setting, learn, view, device)
-    measured = ready.evaluate(view.open(ready.model, images, split))
+    view, lesson = View(size, fit, channels), Lesson(learn, labels if learn else None, shots)
+    ready = _ready(task, model, setting, lesson, view, device, images)
+    measured = ready.evaluate(view.open(ready.model, images, split, _known(labels, learn, images)))
     show(measured, in_words(measured), as_json)
 
 
 def task_command(name: str) -> Callable[..., None]:
     """The command of the task `name`."""
+    counted = "n" in task_settings(name)
 
     def run(
         model: ModelFolder,
@@ -81,6 +68,9 @@ def task_command(name: str) -> Callable[..., None]:
         ] = None,
         setting: Settings = None,
         learn: Learn = None,
+        labels: Labels = None,
+        shots: Shots = None,
+        n: int | None = typer.Option(None, "-n", metavar="N", hidden=not counted, help="The same as -s n=N."),
         split: Split = "all",
         size: Size = None,
         fit: Fit = None,
@@ -91,8 +81,11 @@ def task_command(name: str) -> Callable[..., None]:
         view = View(size, fit, channels)
         if images is None and registry.part("tasks", name).needs_images:
             raise ApercuError(f"{name} needs images: apercu {name} {model} IMAGES")
-        ready = _ready(name, model, setting, learn, view, device)
-        done = ready(None if images is None else view.open(ready.model, images, split), out)
+        pairs = [*(setting or []), *([] if n is None else [f"n={n}"])]
+        lesson = Lesson(learn, labels if learn or not names_file(labels) else None, shots)
+        ready = _ready(name, model, pairs, lesson, view, device, images)
+        known = _known(labels, learn, images)
+        done = ready(None if images is None else view.open(ready.model, images, split, known), out)
         show(done, in_words(done), as_json)
 
     return run
@@ -108,15 +101,19 @@ def task_help(name: str) -> str:
     return "\n".join([text, "", "\b", "Settings, each given with -s:", *settings] if settings else [text])
 
 
-def _ready(name: str, folder: Path, pairs: list[str] | None, learn: str | None, view: View, device: str) -> Any:  # noqa: ANN401 - the tasks' base class is too heavy to import for a type
+def _known(labels: str | None, learn: str | None, images: str | None) -> str | None:
+    """The CSV file `labels`, where it names labels of the images asked for, and not only of others to learn from."""
+    return labels if names_file(labels) and (learn is None or same(learn, images)) else None
+
+
+def _ready(
+    name: str, folder: Path, pairs: list[str] | None, lesson: Lesson, view: View, device: str, asked: str | None
+) -> Any:  # noqa: ANN401 - the tasks' base class is too heavy to import for a type
     """The task on its model, fitted first where there is something to learn from."""
     from apercu.api import load
 
     part = registry.part("tasks", name)
     settings = parse_settings(pairs or [], part)
     task = part(load(folder, device), **settings)
-    if learn is not None:
-        note(f"fitting {name} on {learn}")
-        fitted = task.fit(view.open(task.model, learn, "train"))
-        note(in_words(fitted))
+    lesson.teach(task, name, view, asked)
     return task

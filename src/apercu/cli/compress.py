@@ -1,0 +1,99 @@
+"""`apercu compress` and `apercu decompress`: images to a few bytes each, and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from apercu.cli.learn import Lesson, View
+from apercu.cli.options import Channels, Device, Fit, Images, Json, Learn, ModelFolder, Size, Split
+from apercu.cli.output import in_words, note, show
+from apercu.errors import ApercuError
+
+SOME_FAILED = 2
+
+
+def compress(
+    model: ModelFolder,
+    images: Images,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="DIR", help="The folder that gets a NAME.apc for each image.")
+    ] = None,
+    archive: Annotated[
+        Path | None,
+        typer.Option("--archive", metavar="FILE", help="One file for all images instead; it is added to if it exists."),
+    ] = None,
+    lossless: Annotated[bool, typer.Option("--lossless", help="Keep every pixel exactly, in larger files.")] = False,
+    psnr: Annotated[bool, typer.Option("--psnr", help="Decode at once, and say how alike the images are.")] = False,
+    learn: Learn = None,
+    split: Split = "all",
+    size: Size = None,
+    fit: Fit = None,
+    channels: Channels = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Write every image as a few bytes, a file each or one archive.
+
+    Stopped in the midst, the same command goes on where it was. It exits with 2 where an image could not be read.
+
+    Example: apercu compress model photos -o small
+    """
+    if (out is None) == (archive is None):
+        raise ApercuError("say where to write: -o DIR for a file each, or --archive FILE for one file")
+    from apercu.api import load
+    from apercu.tasks.compress import Compress
+
+    view = View(size, fit, channels)
+    task = Compress(load(model, device), archive=str(archive or ""), lossless=lossless, psnr=psnr)
+    Lesson(learn, None, None).teach(task, "compress", view, images)
+    note(f"opening {images}")
+    opened = view.whole(task.model, images)
+    done = task(task.model.images(opened, split), out)
+    before = _originals(Path(images).expanduser(), [row["id"] for row in done["images"]])
+    if before is not None:
+        done |= {"original_bytes": before, "ratio": before / done["bytes"]}
+    failed = [{"file": problem.id, "reason": problem.reason} for problem in opened.problems]
+    _end(done | {"failed": failed}, as_json)
+
+
+def decompress(
+    model: ModelFolder,
+    source: Annotated[
+        Path, typer.Argument(metavar="COMPRESSED", help="A folder of .apc files, one of them, or an archive.")
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="The folder that images are written to.")],
+    only: Annotated[
+        str, typer.Option("--only", metavar="NAME", help="The one image of an archive that is wanted.")
+    ] = "",
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Write the images again that apercu compress made small: NAME.png, or NAME.tif where PNG cannot hold it.
+
+    What is damaged or of another model is named and left out; it then exits with 2.
+
+    Example: apercu decompress model small -o large
+    """
+    from apercu.api import load
+    from apercu.tasks.decompress import Decompress
+
+    _end(Decompress(load(model, device), source=str(source), only=only)(None, out), as_json)
+
+
+def _end(done: dict[str, Any], as_json: bool) -> None:
+    """Say what was done, and then what was not."""
+    show(done, in_words({name: value for name, value in done.items() if name != "failed"}), as_json)
+    for failure in done["failed"]:
+        note(f"apercu: {failure['file']}: {failure['reason']}")
+    if done["failed"]:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _originals(root: Path, ids: list[str]) -> int | None:
+    """Bytes of the files that the images came from, where each has a file."""
+    folder = root if root.is_dir() else root.parent
+    files = [folder / image_id for image_id in ids]
+    return sum(file.stat().st_size for file in files) if all(file.is_file() for file in files) else None

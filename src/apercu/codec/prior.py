@@ -1,0 +1,200 @@
+"""The learnt prior of a model's symbols: a small network in whole numbers, so that every machine computes the same.
+
+    h = E_cell(n) + Σ_k E_k[symbols of neighbour k] + Σ_{t<s} E_t[symbol t of this token]
+    P(symbol s of token n) ∝ exp(b_s + max(h, 0) · W_s)
+
+Symbols are read in an order in which a token's neighbours on the left and above are known. The sum over what is known
+is that of NADE (Larochelle and Murray, "The neural autoregressive distribution estimator", 2011). E, W are 16-bit
+integers in units of 1/256 and b 32-bit in units of 1/65536; sums of their products stay below 2⁵³, where double
+precision is exact in any order of addition. The exponential is a table of whole numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from apercu.codec.coding import Decoder, Encoder, Integers, weigh
+from apercu.codec.exact import exponential
+from apercu.errors import FormatError
+from apercu.types import Grid
+
+REACH = ((0, -1), (-1, 0), (-1, -1), (-1, 1), (0, -2), (-2, 0))
+"""Neighbours of a token as (rows down, columns right), the nearest first."""
+SIDE = 8
+"""The grid of a code, of whatever size, is seen as SIDE × SIDE cells."""
+FRACTION = 256
+"""Steps of a unit of E and W, and of the table of the exponential."""
+Exchange = Callable[[int, Integers, Integers], Integers]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the rows of E stand: cells first, then what each neighbour says, then the earlier symbols of the token.
+
+    `alphabet`: how many values each of the S symbols of a token has; `neighbours`: how many of `REACH` are asked;
+    `earlier`: whether the earlier symbols of the same token are.
+    """
+
+    alphabet: tuple[int, ...]
+    neighbours: int
+    earlier: bool
+
+    @cached_property
+    def outside(self) -> Integers:
+        """The symbols of a token outside the grid, (S,)."""
+        return np.array(self.alphabet, np.int64)
+
+    @cached_property
+    def beside(self) -> Integers:
+        """The first row of each symbol of each neighbour, (neighbours, S); it has a row more, for outside."""
+        lengths = np.tile(self.outside + 1, self.neighbours)
+        return (SIDE**2 + np.cumsum(lengths) - lengths).reshape(self.neighbours, len(self.alphabet))
+
+    @cached_property
+    def before(self) -> Integers:
+        """The first row of each symbol of the token itself, (S,)."""
+        start = SIDE**2 + self.neighbours * int((self.outside + 1).sum())
+        return start + np.cumsum(self.outside) - self.outside
+
+    @property
+    def rows(self) -> int:
+        """How many rows E has; nothing comes after the last symbol of a token."""
+        return int(self.before[-1] if self.earlier else self.before[0])
+
+    @cached_property
+    def columns(self) -> list[slice]:
+        """The columns of W and b that belong to each symbol."""
+        ends = np.cumsum(self.outside).tolist()
+        return [slice(end - count, end) for end, count in zip(ends, self.alphabet, strict=True)]
+
+    def known(self, padded: Integers, i: Integers, j: Integers, grid: Grid) -> Integers:
+        """The rows of E that tell of tokens at (i, j), each (T,), before their own symbols: (B, T, 1 + neighbours·S).
+
+        `padded`: (B, h + 2, w + 4, S), the grid with two rows above it and two columns on either side.
+        """
+        cells = (i * SIDE // grid[0]) * SIDE + j * SIDE // grid[1]
+        parts = [np.broadcast_to(cells[:, None], (len(padded), len(i), 1))]
+        for first, (down, right) in zip(self.beside, REACH, strict=False):
+            parts.append(padded[:, i + 2 + down, j + 2 + right] + first)
+        return np.concatenate(parts, -1)
+
+    def frame(self, count: int, grid: Grid) -> Integers:
+        """An empty grid with its margins for each of `count` images: (B, h + 2, w + 4, S)."""
+        return np.tile(self.outside, (count, grid[0] + 2, grid[1] + 4, 1))
+
+    def steps(self, grid: Grid) -> Iterator[tuple[Integers, Integers]]:
+        """Positions (i, j) that may be read together, in order: those with the same 2·i + j know their neighbours."""
+        i, j = (axis.ravel() for axis in np.indices(grid))
+        if not self.neighbours:
+            yield i, j
+            return
+        time = 2 * i + j
+        order = np.argsort(time, kind="stable")
+        for together in np.split(order, np.flatnonzero(np.diff(time[order])) + 1):
+            yield i[together], j[together]
+
+
+@dataclass(frozen=True, eq=False)
+class Prior:
+    """P(symbols), in whole numbers.
+
+    `alphabet`: (S,) int64; `context`: (2,) int64, how many neighbours are asked and whether earlier symbols are;
+    `rows`: E, (rows, R) int16; `columns`: W, (R, Σ alphabet) int16; `bias`: b, (Σ alphabet,) int32.
+    """
+
+    alphabet: Integers
+    context: Integers
+    rows: NDArray[np.int16]
+    columns: NDArray[np.int16]
+    bias: NDArray[np.int32]
+
+    def __post_init__(self) -> None:
+        total, rank = int(self.alphabet.sum()), self.columns.shape[0]
+        right = {"rows": (self.layout.rows, rank), "columns": (rank, total), "bias": (total,)}
+        if any(getattr(self, name).shape != shape for name, shape in right.items()):
+            raise FormatError("the tables of the prior do not fit each other")
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Where the rows stand."""
+        return Layout(tuple(self.alphabet.tolist()), int(self.context[0]), bool(self.context[1]))
+
+    def tensors(self) -> dict[str, NDArray[np.generic]]:
+        """What it consists of, by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def encode(self, symbols: Integers) -> list[bytes]:
+        """The stream of each image, from symbols (B, h, w, S).
+
+        Raises:
+            ValueError: a symbol outside its alphabet.
+        """
+        if symbols.size and (symbols.min() < 0 or (symbols >= self.alphabet).any()):
+            raise ValueError("a symbol lies outside its alphabet")
+        grid = (symbols.shape[1], symbols.shape[2])
+        if len(symbols) > (most := self._together(grid)):
+            return [stream for k in range(0, len(symbols), most) for stream in self.encode(symbols[k : k + most])]
+        coders = [Encoder() for _ in symbols]
+        padded = self.layout.frame(len(symbols), grid)
+        padded[:, 2:, 2:-2] = symbols
+
+        def write(image: int, weights: Integers, values: Integers) -> Integers:
+            coders[image].encode(values, weights)
+            return values
+
+        self._walk(padded, grid, write)
+        return [coder.finish(image.size) for coder, image in zip(coders, symbols, strict=True)]
+
+    def decode(self, streams: Sequence[bytes], grid: Grid) -> Integers:
+        """Symbols (B, h, w, S) from the stream of each image.
+
+        Raises:
+            FormatError: a stream that this prior did not write.
+        """
+        if len(streams) > (most := self._together(grid)):
+            return np.concatenate([self.decode(streams[k : k + most], grid) for k in range(0, len(streams), most)])
+        coders = [Decoder(stream) for stream in streams]
+        padded = self.layout.frame(len(streams), grid)
+
+        def read(image: int, weights: Integers, values: Integers) -> Integers:
+            return coders[image].decode(weights, len(values))
+
+        self._walk(padded, grid, read)
+        return padded[:, 2:, 2:-2]
+
+    def _together(self, grid: Grid) -> int:
+        """How many images are coded at once, so that their weights take 32 MB at most."""
+        tokens = min(grid) if self.layout.neighbours else grid[0] * grid[1]
+        return max(1, (1 << 22) // (tokens * max(self.layout.alphabet)))
+
+    def _walk(self, padded: Integers, grid: Grid, exchange: Exchange) -> None:
+        """Visit every symbol in the order of the stream; `exchange(image, weights, values)` gives its values back."""
+        layout = self.layout
+        for i, j in layout.steps(grid):
+            h = self._rows[layout.known(padded, i, j, grid)].sum(2)
+            for s, count in enumerate(layout.alphabet):
+                if count == 1:
+                    padded[:, i + 2, j + 2, s] = 0
+                    continue
+                weights = self._weights(h, s)
+                for image, own in enumerate(weights):
+                    padded[image, i + 2, j + 2, s] = exchange(image, own, padded[image, i + 2, j + 2, s])
+                if layout.earlier and s + 1 < len(layout.alphabet):
+                    h += self._rows[layout.before[s] + padded[:, i + 2, j + 2, s]]
+
+    @cached_property
+    def _rows(self) -> NDArray[np.float64]:
+        return self.rows.astype(np.float64)
+
+    def _weights(self, h: NDArray[np.float64], s: int) -> Integers:
+        """The weights of symbol s for sums h, (…, R) → (…, alphabet[s])."""
+        own = self.layout.columns[s]
+        logits = np.maximum(h, 0) @ self.columns[:, own].astype(np.float64) + self.bias[own]
+        below = ((logits.max(-1, keepdims=True) - logits) / FRACTION).astype(np.int64)
+        table = exponential()
+        return weigh(table[np.minimum(below, len(table) - 1)])

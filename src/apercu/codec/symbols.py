@@ -1,0 +1,140 @@
+"""How the code of a model is written as symbols: those that a quantizer chose, or rounded numbers of any other code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from apercu.api import Model
+from apercu.bottlenecks.base import Quantizer
+from apercu.data.images import ImageSet
+from apercu.errors import ApercuError
+from apercu.model import Autoencoder
+from apercu.types import Code
+
+LOSS = 1.02
+"""How much larger rounding may make the mean squared error of the reconstruction: less than 0.1 dB."""
+LARGEST, SMALLEST = 4.0, 2.0**-8
+SAMPLE = 500
+MOST = 1 << 12
+
+
+class Symbols(Protocol):
+    """S symbols for each token, `alphabet[s]` values for the one at position s."""
+
+    @property
+    def alphabet(self) -> tuple[int, ...]:
+        """How many values each symbol has."""
+
+    def of(self, code: Code) -> Tensor:
+        """The symbols of a code, (B, N, S) int64."""
+
+    def code(self, symbols: Tensor) -> Tensor:
+        """The code of symbols, (B, N, D)."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The symbols of a quantizer."""
+
+    bottleneck: Quantizer
+
+    @property
+    def alphabet(self) -> tuple[int, ...]:
+        """As the quantizer has it."""
+        return self.bottleneck.alphabet
+
+    def of(self, code: Code) -> Tensor:
+        """The symbols that it chose, (B, N, S)."""
+        if code.symbols is None:
+            raise TypeError("the code of a quantizer has symbols")
+        return code.symbols
+
+    def code(self, symbols: Tensor) -> Tensor:
+        """(B, N, S) → (B, N, D), equal bit for bit to what it gave the decoder."""
+        return self.bottleneck.from_symbols(symbols)
+
+
+def chosen(network: Autoencoder) -> Chosen | None:
+    """The symbols of a network whose bottleneck has some."""
+    return Chosen(network.bottleneck) if isinstance(network.bottleneck, Quantizer) else None
+
+
+@dataclass(frozen=True, eq=False)
+class Rounded:
+    """k = round(z / Δ) − low, one symbol for each dimension of a code that has none of its own.
+
+    `step`: Δ, (D,) float32; `low`, `count`: the smallest number and how many there are, (D,) int64; what lies outside
+    is clamped.
+    """
+
+    step: NDArray[np.float32]
+    low: NDArray[np.int64]
+    count: NDArray[np.int64]
+
+    @property
+    def alphabet(self) -> tuple[int, ...]:
+        """As many values as the training images have, and a few more."""
+        return tuple(self.count.tolist())
+
+    def of(self, code: Code) -> Tensor:
+        """(B, N, D) → (B, N, D) int64."""
+        z = code.mean
+        symbols = (z / self._on(self.step, z)).round().long() - self._on(self.low, z)
+        return symbols.clamp_min(0).minimum(self._on(self.count, z) - 1)
+
+    def code(self, symbols: Tensor) -> Tensor:
+        """(B, N, D) → (B, N, D)."""
+        return (symbols + self._on(self.low, symbols)) * self._on(self.step, symbols)
+
+    def _on(self, values: NDArray[np.generic], like: Tensor) -> Tensor:
+        return torch.from_numpy(values).to(like.device)
+
+
+def learn_rounding(model: Model, images: ImageSet) -> Rounded:
+    """The coarsest steps that the reconstruction hardly suffers from.
+
+    A step is a multiple of the posterior's standard deviation where there is one, else of the code's own.
+
+    Raises:
+        ApercuError: the code says nothing, or too much to be rounded.
+    """
+    outputs = list(model.outputs(images.subset(np.arange(min(len(images), SAMPLE))), decode=False))
+    codes = [output.code for _, output in outputs]
+    means = torch.cat([code.mean.flatten(0, 1) for code in codes]).double()
+    scales = [code.scale.flatten(0, 1) for code in codes if code.scale is not None]
+    unit = torch.cat(scales).double().square().mean(0).sqrt() if scales else means.std(0).square().mean().sqrt()
+    unit = unit.expand(means.shape[1])
+    batch, output = outputs[0]
+    size = (batch.x.shape[2], batch.x.shape[3])
+
+    def error(z: Tensor) -> float:
+        with torch.no_grad():
+            return float((model.network.decode(z, output.code.grid, size).mean - batch.x).square().mean())
+
+    exact, share = error(output.code.mean), LARGEST
+    while True:
+        rounded = _rounded(means, share * unit)
+        if error(rounded.code(rounded.of(output.code))) <= LOSS * exact:
+            return rounded
+        share /= 2
+        if share < SMALLEST:
+            raise ApercuError(
+                "the code of this model cannot be rounded without loss; train a model whose code has symbols, "
+                "such as --preset vqvae"
+            )
+
+
+def _rounded(means: Tensor, step: Tensor) -> Rounded:
+    """The numbers that occur, and an eighth more on both sides."""
+    step = step.clamp_min(1e-12).float()
+    numbers = (means / step.to(means.device)).round()
+    low, high = numbers.amin(0).long(), numbers.amax(0).long()
+    margin = (high - low + 7) // 8
+    count = (high - low + 1 + 2 * margin).clamp_max(MOST)
+    return Rounded(step.cpu().numpy(), (low - margin).cpu().numpy(), count.cpu().numpy())
