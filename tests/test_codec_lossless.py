@@ -20,6 +20,7 @@ from apercu.codec.exact import growth, logistic
 from apercu.codec.learn_pixels import HIDDEN, learn_pixels
 from apercu.codec.lossless import Decoding, _read_sides, _write_sides
 from apercu.codec.pixels import BEFORE, OUTPUTS, WHITE, Net, PixelCoder, order, width_of
+from apercu.codec.symbols import chosen
 from apercu.data.open import Images, open_images
 from apercu.errors import ApercuError, FormatError
 from apercu.tasks.compress import Compress
@@ -142,6 +143,21 @@ def test_another_machine_reads_what_this_one_wrote(
     batch = next(codec.encode(some, lossless=True))
     pixels = codec.decode([coded for _, coded in batch])
     np.testing.assert_array_equal(np.stack(pixels), some.read(np.arange(8)))
+
+
+@pytest.mark.parametrize("likelihood", ["mse", "gaussian", "bernoulli", "logistic"])
+def test_the_picture_is_that_of_the_decoder_in_double_precision(likelihood: str, digits: Images) -> None:
+    model = apercu.fit(digits, preset="vqvae", settings={**SMALL, "likelihood": likelihood}, training=FAST)
+    [(batch, output)] = model.outputs(digits.test)
+    symbols = chosen(model.network)
+    assert symbols is not None
+    decoding, of = Decoding(model.network, symbols), symbols.of(output.code)
+    size = (batch.x.shape[2], batch.x.shape[3])
+    levels = decoding(of, output.code.grid, size)
+    np.testing.assert_allclose(levels / module.LEVELS, output.pixels.mean, atol=1e-5)
+    assert (levels != levels.astype(np.float32)).mean() > 0.5  # no single precision on the way
+    alone = np.concatenate([decoding(of[k : k + 1], output.code.grid, size) for k in range(20)])
+    assert np.abs(alone - levels[:20]).max() < module.MARGIN / 1000
 
 
 def test_a_machine_that_computes_otherwise_writes_no_image(

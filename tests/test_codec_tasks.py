@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 import apercu
+from apercu import registry
 from apercu.api import Model
 from apercu.codec.codec import TABLES, Codec
 from apercu.codec.container import Coded, from_file, to_file
@@ -94,6 +95,30 @@ def test_symbols_come_back_bit_for_bit(model: Model, digits: Images) -> None:
         symbols = codec.read_symbols(coded)
         assert (symbols == output.code.symbols).all()
         assert (codec.symbols.code(symbols) == output.code.z).all()
+
+
+QUANTIZERS: dict[str, dict[str, object]] = {
+    "fsq": {},
+    "rvq": {"codes": 8, "stages": 3},
+    "uniform": {},
+    "vq": {"codes": 8},
+}
+
+
+@pytest.mark.parametrize("name", QUANTIZERS)
+def test_every_quantizer_is_written_and_read(name: str, digits: Images) -> None:
+    """Untrained: all that counts is that symbols and code come back."""
+    model = apercu.fit(digits, preset="vqvae", settings=SMALL, training=FAST)
+    model.network.bottleneck = registry.part("bottlenecks", name)(
+        model.network.encoder.features, SMALL["dim"], **QUANTIZERS[name]
+    ).eval()
+    compress = Compress(model, steps=3)
+    compress.fit(digits.train)
+    codec = compress.codec(digits.test)
+    [(_, output)] = model.outputs(digits.test)
+    symbols = codec.read_symbols([coded for batch in codec.encode(digits.test) for _, coded in batch])
+    assert (symbols == output.code.symbols).all()
+    assert (codec.symbols.code(symbols) == output.code.z).all()
 
 
 PRESETS: dict[str, dict[str, object]] = {
@@ -186,6 +211,13 @@ def test_what_is_there_is_not_written_again(any_size: Path, pictures: Path, tmp_
         (small / "b" / "01.apc").write_bytes(b"APC")
         (small / "b" / "03.apc").unlink()
         assert run(*command).answer["written"] == 2
+
+
+def test_images_that_are_opened_otherwise_are_written_again(any_size: Path, pictures: Path, tmp_path: Path) -> None:
+    command = ["compress", any_size, pictures, "-o", tmp_path / "small", "--size", "8", "--json"]
+    assert run(*command, "--fit", "resize").answer["written"] == 31
+    assert run(*command, "--fit", "resize").answer["written"] == 0
+    assert run(*command, "--fit", "crop").answer["written"] > 0
 
 
 def test_what_is_damaged_is_named_and_the_others_are_decoded(

@@ -180,7 +180,7 @@ def learn_tables(model: Model, images: ImageSet, steps: int = 600) -> bytes:
     """
     if len(images) == 0:
         raise ApercuError("there are no images here to learn the tables from")
-    next(model.outputs(images.subset([0])))  # says why, where a model draws no images
+    list(model.outputs(images.subset([0])))  # says why, where a model draws no images
     images = images.subset(np.random.default_rng(0).permutation(len(images))[:LEARNT_FROM])
     symbols = chosen(model.network) or learn_rounding(model, images)
     if max(symbols.alphabet) == 1:

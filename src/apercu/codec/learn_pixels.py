@@ -110,7 +110,7 @@ def _least_squares(features: Tensor, ends: Tensor) -> Tensor:
 def _fit(columns: Sequence[Tensor], steps: int) -> Net:
     net = _Net(columns[0], columns[2])
     optimizer = torch.optim.Adam(net.parameters())
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 5e-3, total_steps=steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
     for _ in range(steps):
         index = torch.randint(len(columns[0]), (BATCH,))
         optimizer.zero_grad()

@@ -100,8 +100,12 @@ class Decoding:
     def __call__(self, symbols: Tensor, grid: Grid, size: Grid) -> NDArray[np.float64]:
         """The picture of symbols (B, N, S), (B, C, H, W), in levels: 0 is black, `LEVELS` white."""
         with torch.no_grad():
-            mean = self._network.decode(self._symbols.code(symbols.cpu()).double(), grid, size).mean
-        levels: NDArray[np.float64] = mean.double().clamp(0, 1).numpy() * LEVELS
+            raw = self._network.decoder(self._symbols.code(symbols.cpu()).double(), grid)
+        if raw.dtype != torch.float64:
+            raise TypeError("the decoder left double precision")
+        # Not through the likelihood, which computes in single precision: its mean is this where there is one.
+        shown = raw[:, : self._network.image.channels, : size[0], : size[1]].sigmoid()
+        levels: NDArray[np.float64] = shown.numpy() * LEVELS
         return levels
 
     def picture(self, symbols: Tensor, grid: Grid, size: Grid) -> Integers:

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from apercu.codec.archive import Archive
 from apercu.codec.container import Coded, from_file, read_bytes, to_file
+from apercu.codec.journal import Journal
 from apercu.errors import FormatError
 
 ENDING, ARCHIVE_ENDING = ".apc", ".apca"
@@ -26,6 +27,29 @@ class Place(Protocol):
 
     def sizes(self, names: Sequence[str]) -> list[float]:
         """How many bytes each image takes."""
+
+
+class Shelf:
+    """What of some images is in its place already, and the rest as it comes; `keys`: what each image and how it is
+    written come to."""
+
+    def __init__(self, place: Place, names: Sequence[str], keys: Sequence[str]) -> None:
+        self.place, self.names, self.keys = place, names, keys
+        self._journal = Journal(place.journal)
+
+    def missing(self) -> list[int]:
+        """The images that are not there, or are damaged, or were others."""
+        pairs = enumerate(zip(self.names, self.keys, strict=True))
+        return [k for k, (name, key) in pairs if not (self._journal.has(name, key) and self.place.holds(name))]
+
+    def put(self, images: Sequence[tuple[int, Coded]]) -> None:
+        """Keep some of the images, by their position, and note it."""
+        self.place.put([(self.names[k], coded) for k, coded in images])
+        self._journal.add((self.names[k], self.keys[k]) for k, _ in images)
+
+    def sizes(self) -> list[float]:
+        """How many bytes each image takes."""
+        return self.place.sizes(self.names)
 
 
 class Folder:

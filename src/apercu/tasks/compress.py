@@ -21,10 +21,11 @@ from apercu.api import Model
 from apercu.codec.archive import MOST
 from apercu.codec.codec import EXACT, TABLES, Codec, kept_codec, learn_exact, learn_tables
 from apercu.codec.container import Coded, to_file
-from apercu.codec.journal import Journal, key_of
+from apercu.codec.journal import key_of
 from apercu.codec.names import names_of
-from apercu.codec.places import Folder, OneFile, Place
+from apercu.codec.places import Folder, OneFile, Place, Shelf
 from apercu.data.images import ImageSet
+from apercu.data.survey import digest
 from apercu.errors import ApercuError
 from apercu.sheet import encode_png
 from apercu.tasks.base import Result, Task
@@ -64,7 +65,7 @@ class Compress(Task):
             codec = Codec(self.model, tables)
             self._keep(TABLES, tables, result)
         if self.lossless:
-            exact = learn_exact(codec, images, 2 * self.steps)
+            exact = learn_exact(codec, images, 4 * self.steps)
             codec = codec.with_lossless(exact)
             self._keep(EXACT, exact, result)
         self._codec = codec
@@ -92,41 +93,29 @@ class Compress(Task):
         if images is None or len(images) == 0:
             raise ApercuError("there are no images here to compress")
         codec = self.codec(images)
-        place = self._place(codec, out)
-        names = names_of(images.ids)
-        keys = [key_of(codec.fingerprint, str(self.lossless), digest.tobytes()) for digest in images.hashes]
-        journal = Journal(place.journal) if place else None
-        done = [
-            place is not None and journal is not None and journal.has(name, key) and place.holds(name)
-            for name, key in zip(names, keys, strict=True)
-        ]
-        todo = np.flatnonzero(~np.array(done))
+        shelf = self._shelf(codec, images, out)
+        todo = shelf.missing() if shelf else list(range(len(images)))
         sizes, decibels = np.zeros(len(images)), []
         for batch in _together(codec.encode(images.subset(todo), self.lossless)):
-            chosen = [(int(todo[k]), coded) for k, coded in batch]
-            if place is not None and journal is not None:
-                place.put([(names[k], coded) for k, coded in chosen])
-                journal.add((names[k], keys[k]) for k, _ in chosen)
+            chosen = [(todo[k], coded) for k, coded in batch]
+            if shelf is not None:
+                shelf.put(chosen)
             for k, coded in chosen:
                 sizes[k] = len(to_file(coded, codec.fingerprint))
             decibels += _psnr(codec, images, chosen) if self.psnr else []
-        if place is not None:
-            sizes = np.array(place.sizes(names))
-        pixels = int(images.sizes.prod(1).sum())
-        rows = [
-            {"id": image_id, "name": name, "bytes": round(float(size), 1)}
-            for image_id, name, size in zip(images.ids, names, sizes, strict=True)
-        ]
+        sizes = np.array(shelf.sizes()) if shelf else sizes
         result: Result = {
             "n": len(images),
             "written": len(todo),
             "there_already": len(images) - len(todo),
             "bytes": round(float(sizes.sum())),
             "bytes_per_image": float(sizes.mean()),
-            "bits_per_pixel": float(8 * sizes.sum() / pixels),
+            "bits_per_pixel": float(8 * sizes.sum() / images.sizes.prod(1).sum()),
         }
         result |= {"psnr": float(np.mean(decibels))} if decibels else {}
-        return result | {"images": rows, "out": self.archive or (str(out) if out else None)}
+        rows = zip(images.ids, names_of(images.ids), sizes.round(1).tolist(), strict=True)
+        result["images"] = [{"id": image_id, "name": name, "bytes": size} for image_id, name, size in rows]
+        return result | {"out": self.archive or (str(out) if out else None)}
 
     def evaluate(self, images: ImageSet) -> Result:
         """Bytes of a file, bits a pixel and a symbol, and PSNR (dB) of what is read back; beside them PNG, and symbols
@@ -153,10 +142,19 @@ class Compress(Task):
             "psnr": float(np.mean(decibels)),
         }
 
-    def _place(self, codec: Codec, out: Path | None) -> Place | None:
+    def _shelf(self, codec: Codec, images: ImageSet, out: Path | None) -> Shelf | None:
+        """Where the images go, if they are to be written."""
+        place: Place
         if self.archive:
-            return OneFile(Path(self.archive), codec.fingerprint)
-        return Folder(out, codec.fingerprint) if out is not None else None
+            place = OneFile(Path(self.archive), codec.fingerprint)
+        elif out is not None:
+            place = Folder(out, codec.fingerprint)
+        else:
+            return None
+        # Of the pixels as they are written: the digests that a set has are of its files, before they were resized.
+        pixels = (images.read([k])[0] for k in range(len(images)))
+        keys = [key_of(codec.fingerprint, str(self.lossless), digest(image)) for image in pixels]
+        return Shelf(place, names_of(images.ids), keys)
 
 
 def _together(batches: Iterator[Batch]) -> Iterator[Batch]:
