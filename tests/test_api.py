@@ -149,3 +149,12 @@ def test_every_public_name_is_there() -> None:
     assert sorted(apercu.__all__) == apercu.__all__
     assert all(getattr(apercu, name) is not None for name in apercu.__all__)
     assert set(apercu.__all__) <= set(dir(apercu))
+
+
+def test_two_passes_that_take_turns_leave_gradients_on(model: Model) -> None:
+    images = model.images(shapes(4)[0])
+    first, second = model.outputs(images), model.outputs(images)
+    next(first), next(second)
+    assert torch.is_grad_enabled()
+    first.close(), second.close()
+    assert torch.is_grad_enabled()

@@ -81,9 +81,10 @@ class Model:
         if decode:
             self._check_that_it_draws()
         self.network.eval()
-        with torch.no_grad():
-            for batch in in_order(images, batch_size(images.spec), self.device):
-                yield batch, self.network(batch, noise=False, decode=decode)
+        for batch in in_order(images, batch_size(images.spec), self.device):
+            with torch.no_grad():  # never open while the caller works: two passes may take turns
+                output = self.network(batch, noise=False, decode=decode)
+            yield batch, output
 
     def encode(self, images: object) -> NDArray[np.float32]:
         """The code of every image, (B, N, D); a vector code has N = 1. The images share one size."""
