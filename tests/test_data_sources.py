@@ -1,6 +1,7 @@
 """Every source gives back the pixels, labels and names that were put in."""
 
 import gzip
+import json
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,9 +12,11 @@ import pytest
 import torch
 from PIL import Image
 
+import apercu
 from apercu import registry
 from apercu.data import open_images
 from apercu.errors import ApercuError
+from apercu.training import Training
 
 RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 256, (30, 3, 32, 32), dtype=np.uint8)
@@ -88,6 +91,23 @@ def parquet(tmp: Path) -> Case:
     return Case(tmp / "set.parquet", COLOUR, classes=("a", "b", "c"))
 
 
+def codes(tmp: Path) -> Case:
+    pytest.importorskip("lancedb")
+    case = folder(tmp / "photos")
+    model = apercu.fit(case.images, preset="ae", settings={"dim": 4}, training=Training(epochs=1, device="cpu"))
+    apercu.encode(model, case.images, tmp / "codes")
+    return Case(tmp / "codes", case.pixels, classes=case.classes)
+
+
+def coco(tmp: Path) -> Case:
+    for i, image in enumerate(COLOUR):
+        save(tmp, image, f"images/{i:02d}.png")
+    rows = [{"id": i, "file_name": f"{i:02d}.png"} for i in range(len(COLOUR))]
+    content = {"images": rows, "annotations": [], "categories": [{"id": 1, "name": "cat"}]}
+    (tmp / "set.json").write_text(json.dumps(content))
+    return Case(tmp / "set.json", COLOUR, np.full(len(COLOUR), -1), ())
+
+
 def arrays(_: Path) -> Case:
     return Case((np.moveaxis(COLOUR, 1, -1), LABELS), COLOUR)
 
@@ -101,8 +121,8 @@ def sklearn(_: Path) -> Case:
 
 
 WRITERS: dict[str, Callable[[Path], Case]] = {
-    "arrays": arrays, "cifar": cifar, "csv": table, "folder": folder, "idx": idx, "npz": npz, "parquet": parquet,
-    "sklearn": sklearn,
+    "arrays": arrays, "cifar": cifar, "coco": coco, "codes": codes, "csv": table, "folder": folder, "idx": idx, "npz": npz,
+    "parquet": parquet, "sklearn": sklearn,
 }  # fmt: skip
 
 

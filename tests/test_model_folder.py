@@ -16,6 +16,7 @@ from apercu.api import Model
 from apercu.checkpoint import NAME
 from apercu.errors import ApercuError, FormatError
 from apercu.fitting import RUN, prepare
+from apercu.tasks.classify import Classify
 from apercu.training import Training
 from tests.conftest import DRAWING, shapes
 
@@ -44,6 +45,16 @@ def test_saved_and_loaded_models_agree_to_the_last_bit(preset: str, tmp_path: Pa
     first, second = model.price(x), again.price(x)
     assert all(np.array_equal(first[name], second[name]) for name in first)
     assert again.recipe == model.recipe
+
+
+def test_what_tasks_keep_goes_with_a_model_into_another_folder(tmp_path: Path) -> None:
+    model = small("vae", tmp_path / "model")
+    Classify(model).fit(model.images(shapes(60)))
+    before = Classify(model)(model.images(shapes(5, seed=1)))
+    model.save(tmp_path / "moved")
+    shutil.rmtree(tmp_path / "model")
+    again = apercu.load(tmp_path / "moved")
+    assert Classify(again)(again.images(shapes(5, seed=1))) == before
 
 
 def test_loading_leaves_the_random_numbers_alone(tmp_path: Path) -> None:

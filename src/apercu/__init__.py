@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from apercu.api import Model, load
+    from apercu.codes.store import Codes
     from apercu.data.open import Images, open_images
+    from apercu.encoding import encode
     from apercu.errors import ApercuError, FormatError, TrainingError
     from apercu.estimators import AutoencoderClassifier, AutoencoderTransformer
     from apercu.fitting import Job, fit, prepare
@@ -19,12 +21,14 @@ __all__ = [
     "ApercuError",
     "AutoencoderClassifier",
     "AutoencoderTransformer",
+    "Codes",
     "FormatError",
     "Images",
     "Job",
     "Model",
     "Training",
     "TrainingError",
+    "encode",
     "fit",
     "load",
     "open_images",
@@ -36,12 +40,14 @@ _HOME = {
     "ApercuError": "errors",
     "AutoencoderClassifier": "estimators",
     "AutoencoderTransformer": "estimators",
+    "Codes": "codes.store",
     "FormatError": "errors",
     "Images": "data.open",
     "Job": "fitting",
     "Model": "api",
     "Training": "training",
     "TrainingError": "errors",
+    "encode": "encoding",
     "fit": "fitting",
     "load": "api",
     "open_images": "data.open",

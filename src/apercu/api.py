@@ -14,18 +14,21 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from apercu import store
-from apercu.data.batches import in_order
+from apercu.bottlenecks.base import Quantizer
+from apercu.data.batches import in_order, unread
 from apercu.data.conform import Wanted, conform
 from apercu.data.convert import Fit
 from apercu.data.images import ImageSet
+from apercu.data.recalled import Recalled
 from apercu.engine import choose_device
 from apercu.errors import ApercuError
 from apercu.heads import pooled
 from apercu.model import Autoencoder
 from apercu.store import Recipe
-from apercu.types import Batch, ImageSpec, Output
+from apercu.types import Batch, Code, ImageSpec, Output
 
 BATCH, VALUES = 250, 16_000_000
 
@@ -52,6 +55,11 @@ class Model:
         """The names of the classes that it was trained with."""
         return tuple(self.recipe.classes)
 
+    @property
+    def fingerprint(self) -> str:
+        """The digest of its weights, by which what was made with it knows it again."""
+        return self.recipe.files.get(store.WEIGHTS) or store.weights_digest(self.network)
+
     def images(
         self,
         images: object,
@@ -64,7 +72,8 @@ class Model:
         """Open `images` as this model sees them: treated as its training images were, unless told otherwise.
 
         Raises:
-            ApercuError: they cannot be read, or their channels or size are not the model's; with advice.
+            ApercuError: they cannot be read, or their channels or size are not the model's, or they are codes of
+                another model; with advice.
         """
         usual = self.recipe.data.get("request", {})
         wanted = Wanted(
@@ -74,17 +83,63 @@ class Model:
             fit or usual.get("fit", "error"),
             channels or usual.get("channels"),
         )
-        return conform(images, wanted, split)
+        opened = conform(images, wanted, split)
+        if isinstance(opened.pixels, Recalled) and opened.pixels.fingerprint != self.fingerprint:
+            raise ApercuError("these codes were made with another model, or before this one changed; encode them again")
+        return opened
 
     def outputs(self, images: ImageSet, decode: bool = True) -> Iterator[tuple[Batch, Output]]:
-        """Run the model over the images batch by batch, without noise and without gradients."""
+        """Run the model over the images batch by batch, without noise and without gradients.
+
+        Codes that were kept are taken as they are, and the images themselves are read only to `decode` beside them.
+        """
         if decode:
             self._check_that_it_draws()
         self.network.eval()
+        if isinstance(images.pixels, Recalled):
+            yield from self._recalled(images, images.pixels, decode)
+            return
         for batch in in_order(images, batch_size(images.spec), self.device):
             with torch.no_grad():  # never open while the caller works: two passes may take turns
                 output = self.network(batch, noise=False, decode=decode)
             yield batch, output
+
+    def glances(self, images: ImageSet) -> Iterator[tuple[Batch, Output, Tensor]]:
+        """As `outputs`, with the price of every image without its label, (B,) nats; nothing is decoded for the caller.
+
+        Raises:
+            ApercuError: codes that were kept without prices.
+        """
+        kept = images.pixels
+        if isinstance(kept, Recalled):
+            if kept.prices is None:
+                raise ApercuError("these codes were kept without their prices, which take the images; name IMAGES")
+            for batch, output in self.outputs(images, decode=False):
+                yield batch, output, torch.from_numpy(kept.prices[images.rows[batch.index.cpu().numpy()]])
+            return
+        unlabelled = images.with_labels(np.full(len(images), -1))  # their classes need not be the model's
+        self.network.eval()
+        for batch in in_order(unlabelled, batch_size(images.spec), self.device):
+            with torch.no_grad():
+                prices, output = self.network.price(batch, noise=False)
+            yield batch, output, self.network.objective.unlabelled(prices)
+
+    def _recalled(self, images: ImageSet, kept: Recalled, decode: bool) -> Iterator[tuple[Batch, Output]]:
+        """What the rest of the model says of codes that were kept."""
+        network = self.network
+        batches = (in_order if decode else unread)(images, batch_size(images.spec), self.device)
+        for batch in batches:
+            size = (batch.x.shape[2], batch.x.shape[3])
+            values = torch.from_numpy(np.array(kept.codes(images.rows[batch.index.cpu().numpy()]))).to(self.device)
+            with torch.no_grad():
+                symbols = None
+                if isinstance(network.bottleneck, Quantizer) and not values.is_floating_point():
+                    symbols = values.long()
+                    values = network.bottleneck.from_symbols(symbols)
+                code = Code(values, network.grid(size), mean=values, symbols=symbols)
+                pixels = network.decode(code.z, code.grid, size) if decode else None
+                heads = {name: head(code) for name, head in network.heads.items()}
+            yield batch, Output(code, pixels, heads)
 
     def encode(self, images: object) -> NDArray[np.float32]:
         """The code of every image, (B, N, D); a vector code has N = 1. The images share one size."""
@@ -156,8 +211,10 @@ class Model:
         return stored
 
     def save(self, folder: str | Path) -> Path:
-        """Write the model as a folder and return its path."""
-        self.folder = Path(folder)
+        """Write the model as a folder, with what its tasks keep beside it, and return its path."""
+        before, self.folder = self.folder, Path(folder)
+        if before is not None:
+            store.copy_files(self.recipe, before, self.folder)
         store.save(self.network, self.recipe, self.folder)
         return self.folder
 

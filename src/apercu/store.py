@@ -61,8 +61,28 @@ class Recipe:
 def save(model: Autoencoder, recipe: Recipe, folder: Path) -> None:
     """Write the weights, then the recipe with their hash: a folder with a recipe is always whole."""
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    add_file(recipe, folder, WEIGHTS, save_tensors(tensors))
+    add_file(recipe, folder, WEIGHTS, _weights(model))
+
+
+def copy_files(recipe: Recipe, source: Path, folder: Path) -> None:
+    """Copy what tasks keep beside a model into another folder.
+
+    Raises:
+        FormatError: a file that is damaged or no longer there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in recipe.files:
+        if name != WEIGHTS and source.resolve() != folder.resolve():
+            write_atomically(folder / name, read_file(recipe, source, name))
+
+
+def weights_digest(model: Autoencoder) -> str:
+    """The hash that the file of its weights has, or would have."""
+    return hashlib.sha256(_weights(model)).hexdigest()
+
+
+def _weights(model: Autoencoder) -> bytes:
+    return save_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()})
 
 
 def add_file(recipe: Recipe, folder: Path, name: str, data: bytes) -> None:

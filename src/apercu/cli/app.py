@@ -15,6 +15,7 @@ from typer.main import get_command
 
 from apercu import registry
 from apercu.cli.augment import augment
+from apercu.cli.codes import encode, index, search
 from apercu.cli.compress import compress, decompress
 from apercu.cli.fit import fit
 from apercu.cli.models import info, report
@@ -64,6 +65,9 @@ def build_app() -> typer.Typer:
         tune,
         compress,
         decompress,
+        encode,
+        search,
+        index,
         evaluate,
         presets,
         demo,

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from apercu.data.images import ImageSet
     from apercu.data.open import Images
 
+HANDFUL = 100
+
 
 @dataclass(frozen=True)
 class View:
@@ -25,14 +27,18 @@ class View:
     channels: int | None
 
     def whole(self, model: Model, images: str) -> Images:
-        """All splits."""
+        """All splits; of an archive that the model wrote, what its bytes say."""
+        from apercu.codec.archived import is_archive, open_archive
         from apercu.data.opening import Opening
 
+        if is_archive(images):
+            return open_archive(model, Path(images))
         usual = Opening(**model.recipe.data.get("request", {}))
         opening = replace(
             usual,
             labels=None,
             strict=False,
+            normal=None,
             size=self.size or usual.size,
             fit=self.fit or usual.fit,
             channels=self.channels or usual.channels,
@@ -99,14 +105,16 @@ def _labelled(images: Images, labels: str, seed: int) -> Images:
 
 
 def _all_if_few(images: Images, least: int) -> Images:
-    """All images to learn from, where the split would leave a class without one, or with fewer shots than it has."""
+    """All images to learn from, where the split would leave a class without one, or with fewer shots than it has; or
+    where there are no classes and no more than a handful of masks."""
     import numpy as np
 
     whole = images.split("all")
     here, everywhere = (
         np.bincount(part.labels[part.labels >= 0], minlength=len(part.classes)) for part in (images.train, whole)
     )
-    if (here >= np.minimum(everywhere, least)).all():
+    handful = not whole.classes and 0 < len(whole.masks) <= HANDFUL
+    if not handful and (here >= np.minimum(everywhere, least)).all():
         return images
     note("these are few, so all of them are learnt from, whatever their split")
     return replace(images, train=whole, val=whole.subset([]), test=whole.subset([]))

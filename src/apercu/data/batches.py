@@ -33,6 +33,14 @@ def in_order(images: ImageSet, size: int, device: torch.device | str = "cpu") ->
     return _read_ahead(images, _by_size(images, np.arange(len(images)), size), device)
 
 
+def unread(images: ImageSet, size: int, device: torch.device | str = "cpu") -> Iterator[Batch]:
+    """The batches of `in_order` without reading a pixel: x has its shape, and is not a number."""
+    for index in _by_size(images, np.arange(len(images)), size):
+        height, width = images.sizes[index[0]].tolist()
+        x = torch.full((), torch.nan, device=device).expand(len(index), images.spec.channels, height, width)
+        yield Batch(x, torch.from_numpy(images.labels[index]).to(device), torch.from_numpy(index).to(device))
+
+
 class Batches:
     """The training batches of an image set.
 

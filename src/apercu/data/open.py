@@ -76,7 +76,9 @@ def open_images(
         raise ApercuError(f"{channels} channels are not an image: use 1 for grey, 3 for colour")
     resize = Resize(parse_size(size), fit)
     budget = default_memory() if memory is None else memory
-    found = _find(images)
+    found = find(images)
+    if isinstance(found, Images):
+        return found
     seen = survey(found, resize, budget, progress)
     origin = str(images) if isinstance(images, str | Path) else type(images).__name__
     if not seen.ids:
@@ -91,12 +93,17 @@ def open_images(
     return Images(train, val, test, seen.problems, notes + decided, origin, count_kinds(seen))
 
 
-def _find(images: object) -> Found:
+def find(images: object) -> Found | Images:
+    """What the source of these images lists, before any of them is looked at; codes are open already.
+
+    Raises:
+        ApercuError: nothing here reads them.
+    """
     # A folder of files is what remains when no layout claims the folder for its own.
     for name in sorted(registry.names("data/sources"), key=lambda name: name == "folder"):
         source = registry.load("data/sources", name)
         if source.accepts(images):
-            found: Found = source.open(images)
+            found: Found | Images = source.open(images)
             return found
     if isinstance(images, str | Path):
         there = Path(images).expanduser().exists()

@@ -17,11 +17,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from apercu.api import Model, batch_size
-from apercu.data.batches import in_order
+from apercu.api import Model
 from apercu.data.images import ImageSet
 from apercu.errors import ApercuError
 from apercu.heads import pooled
@@ -38,14 +36,11 @@ def glance(model: Model, images: ImageSet) -> tuple[NDArray[np.float32], Floats]
     Raises:
         ApercuError: images so small that their codes differ in length.
     """
-    unlabelled = images.with_labels(np.full(len(images), -1))  # their classes need not be the model's
     codes, prices, order = [], [], []
-    with torch.no_grad():
-        for batch in in_order(unlabelled, batch_size(images.spec), model.device):
-            price, output = model.network.price(batch, noise=False)
-            codes.append(pooled(output.code).float().cpu().numpy())
-            prices.append(model.network.objective.unlabelled(price).cpu().numpy() / batch.x[0].numel())
-            order.append(batch.index.cpu().numpy())
+    for batch, output, price in model.glances(images):
+        codes.append(pooled(output.code).float().cpu().numpy())
+        prices.append(price.cpu().numpy() / batch.x[0].numel())
+        order.append(batch.index.cpu().numpy())
     if len({code.shape[1] for code in codes}) > 1:
         raise ApercuError("the images differ in size, so their codes do; pass the images of one size at a time")
     place = np.concatenate(order).argsort()

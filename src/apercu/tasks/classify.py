@@ -19,6 +19,7 @@ from apercu import metrics, store
 from apercu.api import Model
 from apercu.checkpoint import write_atomically
 from apercu.data.images import ImageSet
+from apercu.data.recalled import priced
 from apercu.errors import ApercuError
 from apercu.model import Autoencoder
 from apercu.tasks import _answers, _finetune, _generated, _probe
@@ -41,6 +42,7 @@ __all__ = ["Classify"]
 Method = Literal["auto", "head", "best", "linear", "svm", "mlp", "knn", "prototypes", "finetune"]
 Floats = NDArray[np.float64]
 
+NOT_PRICED = "nothing is called novel: that takes the price of each image, which an archive does not hold"
 NOTHING_KNOWN = "nothing is called novel: there were too few known images to compare with when it was fitted"
 ENOUGH, MOST = 100, 10_000  # held-out labels to be content with, and to take
 
@@ -141,14 +143,14 @@ class Classify(Task):
         """
         if images is None or len(images) == 0:
             raise ApercuError("there are no images here to classify")
-        promised, known = self._promise(), self._find_known()
+        promised, known = self._promise(), self._find_known(images)
         p = tempered(self._logits(images), promised.temperature)
         p_known = None if known is None else known.p_values(self.model, images)
         rows = _answers.rows(images.ids, self.classes, p, promised, p_known, self.novel)
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
             write_atomically(out / "predictions.csv", _answers.table(rows, self.classes, p).encode())
-        notes = [*promised.notes, *([NOTHING_KNOWN] if known is None else known.notes(self.novel))]
+        notes = [*promised.notes, *(self._unknown(images) if known is None else known.notes(self.novel))]
         about = {"calibrated": self._beside.about.get(self._calibrated), "notes": notes}
         return {"n": len(rows), "classes": list(self.classes), **about, "predictions": rows}
 
@@ -170,7 +172,7 @@ class Classify(Task):
         result = metrics.classification(truth, p.argmax(1), self.classes) | {"auroc": metrics.auroc(p, truth)}
         result |= promised.measured(p[fresh], truth[fresh])
         result["ece_before"] = calibration_error(before[fresh], truth[fresh])
-        known = self._find_known()
+        known = self._find_known(images)
         result["novel"] = result["novelty_auroc"] = None
         if known is not None:
             p_known = known.p_values(self.model, labelled)
@@ -179,17 +181,33 @@ class Classify(Task):
                 result["novelty_auroc"] = separation(p_known, known.p_values(self.model, strange))
         return result
 
-    def _logits(self, images: ImageSet) -> Floats:
-        """ln p(class | image) of the classifier as it was fitted, (B, classes)."""
+    @property
+    def classifier(self) -> Any:  # noqa: ANN401
+        """What answers: a network with a label head, or a probe of scikit-learn on the code of the model.
+
+        Raises:
+            ApercuError: nothing was fitted and the model has no head.
+        """
         if self._by_head and "label" in self.model.network.heads:
-            return logits_of(self.model.probabilities(images))
+            return self.model.network
         about = self._beside.about
         if self._by_head or self.method not in ("auto", "best", about.get("method")):
             raise ApercuError(
                 "this model has no classifier of that kind yet; fit one on labelled images with --learn IMAGES, "
                 "or train with --preset vae_cnn"
             )
-        fitted = self._restore(about["method"])
+        return self._restore(about["method"])
+
+    @property
+    def temperature(self) -> float:
+        """What the logits of the classifier are divided by, 1 where nothing has calibrated it."""
+        return self._promise().temperature
+
+    def _logits(self, images: ImageSet) -> Floats:
+        """ln p(class | image) of the classifier as it was fitted, (B, classes)."""
+        fitted = self.classifier
+        if fitted is self.model.network:
+            return logits_of(self.model.probabilities(images))
         if isinstance(fitted, Autoencoder):
             tuned = Model(fitted, self.model.recipe, None, self.model.device)
             return logits_of(tuned.probabilities(images))
@@ -226,9 +244,13 @@ class Classify(Task):
         calibration = Calibration(self._beside.about[self._calibrated]["temperature"], **arrays)
         return promise(calibration, self.coverage, self.error)
 
-    def _find_known(self) -> Known | None:
+    def _find_known(self, images: ImageSet) -> Known | None:
+        """What these images can be compared with, if their prices are known."""
         arrays = self._beside.find("novelty")
-        return None if arrays is None else Known(**arrays)
+        return Known(**arrays) if arrays is not None and priced(images.pixels) else None
+
+    def _unknown(self, images: ImageSet) -> list[str]:
+        return [NOTHING_KNOWN if priced(images.pixels) else NOT_PRICED]
 
     def _known(self, images: ImageSet) -> NDArray[np.int64]:
         """The images' labels as numbers of this task's classes, −1 where unknown: folders may list them otherwise."""
