@@ -39,7 +39,8 @@ def make(preset: str, image: ImageSpec, **settings: object) -> Autoencoder:
 @pytest.mark.parametrize("kind", IMAGES)
 @pytest.mark.parametrize("preset", DRAWING)
 def test_prices_are_per_image_and_gradient_reaches_every_parameter(preset: str, kind: str, likelihood: str) -> None:
-    model = make(preset, IMAGES[kind], likelihood=likelihood, width=8)
+    own = {"distortion": {"mse": "mse"}.get(likelihood, "ms-ssim")} if preset == "codec" else {"likelihood": likelihood}
+    model = make(preset, IMAGES[kind], width=8, **own)
     batch = batch_of(IMAGES[kind])
     prices, output = model.price(batch)
     assert all(price.shape == (6,) and price.dtype == torch.float32 for price in prices.values())

@@ -30,7 +30,7 @@ Gradient = Literal["straight-through", "rotation"]
 def nearest(points: Tensor, centres: Tensor) -> Tensor:
     """argmin_k ‖p − c_k‖², (M, D), (K, D) → (M,)."""
     with torch.autocast(points.device.type, enabled=False):
-        return torch.addmm(centres.square().sum(1), points, centres.T, alpha=-2.0).argmin(1)
+        return torch.addmm(centres.square().sum(1), points.to(centres.dtype), centres.T, alpha=-2.0).argmin(1)
 
 
 def sums_by_centre(points: Tensor, index: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -11,14 +11,13 @@ autoregressive entropy models for learned image compression" (2020). ∂z/∂y :
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from apercu.bottlenecks.base import Health, Quantizer, Use, straight_through
+from apercu.bottlenecks._stepped import Stepped
+from apercu.bottlenecks.base import straight_through
 from apercu.likelihoods.base import per_image
 from apercu.likelihoods.logistic import log_between
 from apercu.types import Code, Grid
@@ -26,7 +25,6 @@ from apercu.types import Code, Grid
 __all__ = ["Uniform"]
 
 
-ACTIVE = 0.05
 PACE = 10.0
 """The prior's numbers are kept so many times smaller, so that steps of one size for all weights move them farther.
 
@@ -43,15 +41,15 @@ class Prior(nn.Module):
         self.place = nn.Parameter(torch.linspace(-1, 1, parts).repeat(dim, 1) / PACE)
         self.width = nn.Parameter(torch.zeros(dim, parts))
 
-    def forward(self, u: Tensor) -> Tensor:
-        """ln P of the unit interval around u, (…, D) → (…, D)."""
-        centred = u.unsqueeze(-1) - PACE * self.place
+    def forward(self, u: Tensor, half: Tensor | float = 0.5) -> Tensor:
+        """ln P of the interval u ± `half`, by default the unit interval around u: (…, D) → (…, D)."""
+        lower, upper = ((edge.unsqueeze(-1) - PACE * self.place) for edge in (u - half, u + half))
         inverse = (-PACE * self.width).clamp(-7.0, 7.0).exp()  # from a thousandth of a step to a thousand of them
-        mass = log_between((centred - 0.5) * inverse, (centred + 0.5) * inverse)
+        mass = log_between(lower * inverse, upper * inverse)
         return (mass + (PACE * self.weight).log_softmax(-1)).logsumexp(-1)
 
 
-class Uniform(Quantizer):
+class Uniform(Stepped):
     """z = Δ·round(y / Δ) at the cost of writing it, in nats; one symbol for each dimension.
 
     `reach`: symbols are clamped to −reach … reach; `relaxation`: what the decoder sees in training, the rounded code
@@ -102,33 +100,3 @@ class Uniform(Quantizer):
         steps = torch.arange(-self.reach, self.reach + 1, device=self.log_step.device).float()
         table: Tensor = self.prior(steps[:, None].expand(-1, self.dim)).T.log_softmax(-1)
         return table
-
-    @torch.no_grad()
-    def health(self, code: Code) -> Health:
-        """Bits of every dimension; a dimension is active where it holds at least 0.05 bits."""
-        health = super().health(code)
-        active = sum(use.bits >= ACTIVE for use in health.symbols)
-        kept = {name: health.measures[name] for name in ("perplexity", "bits")}
-        return dataclasses.replace(health, measures=kept | {"active_units": float(active), "units": float(self.dim)})
-
-    def advice(self, symbols: Sequence[Use], tokens: int) -> list[str]:
-        """Warnings where the code says nothing, hardly any dimension is used, or symbols are clamped."""
-        warnings = []
-        active = sum(use.bits >= ACTIVE for use in symbols)
-        if active == 0:
-            warnings.append(
-                "the code has collapsed: every image gets the same symbols. "
-                "Use a smaller weight of the rate (-s rate=0.1)."
-            )
-        elif active < 0.1 * self.dim:
-            warnings.append(
-                f"only {active} of {self.dim} dimensions carry information; "
-                "a smaller dim would do as well, or a smaller weight of the rate would use more of them."
-            )
-        clamped = sum(use.shares[0] + use.shares[-1] for use in symbols) / self.dim
-        if clamped > 0.001:
-            warnings.append(
-                f"{clamped:.1%} of the symbols were clamped to the largest that can be written, ±{self.reach}; "
-                "use a larger weight of the rate, or more dimensions."
-            )
-        return warnings

@@ -13,6 +13,15 @@ from apercu.cli.output import in_words, note, show
 from apercu.errors import ApercuError
 
 SOME_FAILED = 2
+Tile = Annotated[
+    int,
+    typer.Option(
+        "--tile",
+        metavar="PIXELS",
+        min=0,
+        help="Compute by tiles of this side, for images larger than memory allows at once; 0 for whole images.",
+    ),
+]
 
 
 def compress(
@@ -26,6 +35,16 @@ def compress(
         typer.Option("--archive", metavar="FILE", help="One file for all images instead; it is added to if it exists."),
     ] = None,
     lossless: Annotated[bool, typer.Option("--lossless", help="Keep every pixel exactly, in larger files.")] = False,
+    quality: Annotated[
+        float | None,
+        typer.Option(
+            "--quality", metavar="Q", help="From 1, the smallest files, on; for models with several, such as codec's."
+        ),
+    ] = None,
+    tile: Tile = 0,
+    metadata: Annotated[
+        bool, typer.Option("--metadata", help="Keep the colour profile and the EXIF data of the files.")
+    ] = False,
     psnr: Annotated[bool, typer.Option("--psnr", help="Decode at once, and say how alike the images are.")] = False,
     learn: Learn = None,
     split: Split = "all",
@@ -47,16 +66,25 @@ def compress(
     from apercu.tasks.compress import Compress
 
     view = View(size, fit, channels)
-    task = Compress(load(model, device), archive=str(archive or ""), lossless=lossless, psnr=psnr)
+    root = Path(images).expanduser()
+    task = Compress(
+        load(model, device),
+        archive=str(archive or ""),
+        lossless=lossless,
+        psnr=psnr,
+        quality=quality,
+        tile=tile,
+        metadata=str(_folder_of(root)) if metadata else "",
+    )
     Lesson(learn, None, None).teach(task, "compress", view, images)
     note(f"opening {images}")
     opened = view.whole(task.model, images)
     done = task(task.model.images(opened, split), out)
-    before = _originals(Path(images).expanduser(), [row["id"] for row in done["images"]])
+    before = _originals(root, [row["id"] for row in done["images"]])
     if before is not None:
         done |= {"original_bytes": before, "ratio": before / done["bytes"]}
     failed = [{"file": problem.id, "reason": problem.reason} for problem in opened.problems]
-    _end(done | {"failed": failed}, as_json)
+    end(done | {"failed": failed}, as_json)
 
 
 def decompress(
@@ -68,6 +96,7 @@ def decompress(
     only: Annotated[
         str, typer.Option("--only", metavar="NAME", help="The one image of an archive that is wanted.")
     ] = "",
+    tile: Tile = 0,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -80,10 +109,10 @@ def decompress(
     from apercu.api import load
     from apercu.tasks.decompress import Decompress
 
-    _end(Decompress(load(model, device), source=str(source), only=only)(None, out), as_json)
+    end(Decompress(load(model, device), source=str(source), only=only, tile=tile)(None, out), as_json)
 
 
-def _end(done: dict[str, Any], as_json: bool) -> None:
+def end(done: dict[str, Any], as_json: bool) -> None:
     """Say what was done, and then what was not."""
     show(done, in_words({name: value for name, value in done.items() if name != "failed"}), as_json)
     for failure in done["failed"]:
@@ -94,6 +123,10 @@ def _end(done: dict[str, Any], as_json: bool) -> None:
 
 def _originals(root: Path, ids: list[str]) -> int | None:
     """Bytes of the files that the images came from, where each has a file."""
-    folder = root if root.is_dir() else root.parent
-    files = [folder / image_id for image_id in ids]
+    files = [_folder_of(root) / image_id for image_id in ids]
     return sum(file.stat().st_size for file in files) if all(file.is_file() for file in files) else None
+
+
+def _folder_of(root: Path) -> Path:
+    """Where the files are that images are named by."""
+    return root if root.is_dir() else root.parent

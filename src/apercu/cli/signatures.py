@@ -29,14 +29,15 @@ class Signature:
 
 
 def preset_signatures() -> dict[str, Signature]:
-    """Every preset: the functions of `presets.py` that return a model and have settings."""
-    tree = ast.parse((ROOT / "presets.py").read_text(encoding="utf-8"))
-    aliases = _aliases(tree)
-    return {
-        node.name: Signature(_summary(node), _settings(node, aliases))
-        for node in tree.body
-        if isinstance(node, ast.FunctionDef) and node.args.kwonlyargs and not node.name.startswith("_")
-    }
+    """Every preset: the functions in `presets/` that return a model and have settings."""
+    found = {}
+    for file in sorted((ROOT / "presets").glob("*.py")):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        aliases = _aliases(tree)
+        for node in tree.body:
+            if isinstance(node, ast.FunctionDef) and node.args.kwonlyargs and not node.name.startswith("_"):
+                found[node.name] = Signature(_summary(node), _settings(node, aliases))
+    return found
 
 
 def task_settings(name: str) -> dict[str, Setting]:

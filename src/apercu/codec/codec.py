@@ -9,85 +9,117 @@ from __future__ import annotations
 import copy
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_arrays
-from safetensors.numpy import save as save_arrays
 from safetensors.torch import save as save_tensors
 
 from apercu import store
-from apercu.api import BATCH, VALUES, Model
-from apercu.codec.coding import DENSEST
+from apercu.api import BATCH, VALUES, Model, batch_size
+from apercu.bottlenecks._hyper import Hyper
+from apercu.bottlenecks.rated import Rated
+from apercu.codec.coding import DENSEST, Integers
 from apercu.codec.container import FINGERPRINT, Coded, Head
-from apercu.codec.learn import learn
-from apercu.codec.lossless import Decoding, Lossless, learn_lossless
+from apercu.codec.lossless import Lossless
 from apercu.codec.prior import Prior
-from apercu.codec.symbols import Rounded, Symbols, chosen, learn_rounding
+from apercu.codec.quality import EIGHTHS, at, check_point, nearest, point_of
+from apercu.codec.scales import Conditional, Scales, Side
+from apercu.codec.symbols import Graded, Rounded, Symbols, chosen
+from apercu.codec.tiles import Tiled
+from apercu.data.batches import in_order
 from apercu.data.images import ImageSet
 from apercu.errors import ApercuError, FormatError
+from apercu.types import Grid
 
 TABLES, EXACT = "compress.safetensors", "lossless.safetensors"
-LEARNT_FROM = 20_000
-LEARNT_PIXELS, LEARNT_PICTURES = 2_000_000, 2_000
+
+
+class Writer(Protocol):
+    """Symbols to streams and back; `quality`: the nearest of those that the model was trained at, from 0 on."""
+
+    def encode(self, symbols: Integers, quality: int = 0) -> list[bytes]:
+        """The stream of each image, from symbols (B, h, w, S)."""
+
+    def decode(self, streams: Sequence[bytes], grid: Grid, quality: int = 0) -> Integers:
+        """Symbols (B, h, w, S) from the stream of each image.
+
+        Raises:
+            FormatError: a stream that was not written so.
+        """
 
 
 class Codec:
     """What turns the images of one model into bytes, and bytes into images."""
 
-    def __init__(self, model: Model, tables: bytes, exact: bytes | None = None) -> None:
+    def __init__(self, model: Model, tables: bytes, exact: bytes | None = None, tile: int = 0) -> None:
         """Take the tables that `learn_tables` made for this model, and those of `learn_exact`.
 
+        `tile`: compute by tiles of so many pixels a side, 0 for whole images.
+
         Raises:
-            FormatError: they were made for another model, or are damaged.
+            FormatError: the tables were made for another model, or are damaged.
+            ApercuError: the model cannot be cut into tiles.
         """
         self.model = model
         try:
-            arrays = load_arrays(tables)
-            prior = {name.removeprefix("prior."): a for name, a in arrays.items() if name.startswith("prior.")}
-            rounding = {name.removeprefix("round."): a for name, a in arrays.items() if name.startswith("round.")}
-            self.prior = Prior(**prior)
-            self.symbols: Symbols = chosen(model.network) or Rounded(**rounding)
-        except (SafetensorError, TypeError) as error:
+            self.symbols, self.writer = _read(model, load_arrays(tables))
+        except (SafetensorError, TypeError, KeyError) as error:
             raise FormatError(f"{TABLES} does not hold the tables of this model; learn them again") from error
-        if self.prior.layout.alphabet != self.symbols.alphabet:
-            raise FormatError(f"{TABLES} belongs to another model; learn the tables again")
         self.lossless = None if exact is None else Lossless(model.network, self.symbols, exact)
+        self.tiled = Tiled(model.network, self.symbols, tile) if tile else None
         weights = model.recipe.files.get(store.WEIGHTS) or _hash_weights(model)
         both = weights + hashlib.sha256(tables).hexdigest()
         self.fingerprint = hashlib.sha256(both.encode()).digest()[:FINGERPRINT]
 
-    def encode(self, images: ImageSet, lossless: bool = False) -> Iterator[list[tuple[int, Coded]]]:
-        """Every image with its position, in batches of one size each; `lossless`: so that every pixel comes back.
+    def encode(
+        self, images: ImageSet, lossless: bool = False, quality: float | None = None
+    ) -> Iterator[list[tuple[int, Coded]]]:
+        """Every image with its position, in batches of one size each; `lossless`: so that every pixel comes back;
+        `quality`: for a model that has several, by default the middle one.
 
         Raises:
-            ApercuError: floating-point images, of which only an approximation can be kept.
+            ApercuError: floating-point images, of which only an approximation can be kept; or no such quality.
         """
-        spec = images.spec
+        spec, network = images.spec, self.model.network
+        point = point_of(network, quality)
         if lossless and spec.maximum == 1:
             raise ApercuError("floating-point images cannot be kept without loss; store them as 16-bit integers first")
-        for batch, output in self.model.outputs(images, decode=False):
+        network.eval()
+        for batch in in_order(images, batch_size(spec), self.model.device):
             height, width = batch.x.shape[2:]
-            head = Head(height, width, spec.channels, spec.maximum, lossless=lossless)
-            symbols, grid, index = self.symbols.of(output.code).cpu(), output.code.grid, batch.index.cpu().numpy()
-            streams = [self.prior.encode(symbols.numpy().reshape(len(symbols), *grid, -1))]
+            head = Head(height, width, spec.channels, spec.maximum, quality=point, lossless=lossless)
+            symbols, grid = self._symbols(batch.x, point)
+            index = batch.index.cpu().numpy()
+            laid = symbols.numpy().reshape(len(symbols), *grid, -1)
+            streams = [self.writer.encode(laid, nearest(point))]
             if lossless:
-                streams.append(self._exact().encode(images.read(index), symbols, grid, int(spec.maximum)))
+                pixels, usual = images.read(index), point / EIGHTHS
+                streams.append(self._exact().encode(pixels, symbols, grid, int(spec.maximum), usual))
             yield [(k, Coded(head, tuple(each))) for k, *each in zip(index.tolist(), *streams, strict=True)]
 
+    def _symbols(self, x: torch.Tensor, point: int) -> tuple[torch.Tensor, Grid]:
+        """Symbols (B, N, S) of pixels (B, C, H, W), and their grid."""
+        if self.tiled is not None:
+            return self.tiled.encode(x, point)
+        with torch.no_grad(), at(self.model.network, point):
+            code = self.model.network.encode(x)
+        return self.symbols.of(code).cpu(), code.grid
+
     def read_symbols(self, images: Sequence[Coded]) -> torch.Tensor:
-        """The symbols of coded images of one size, (B, N, S).
+        """The symbols of coded images of one size and quality, (B, N, S).
 
         Raises:
             FormatError: an image that this model does not make, or a stream that cannot be read; the reason only.
         """
         head = images[0].head
         self._check(images)
-        symbols = self.prior.decode([image.streams[0] for image in images], self.model.network.grid(head.size))
+        streams = [image.streams[0] for image in images]
+        symbols = self.writer.decode(streams, self.model.network.grid(head.size), nearest(head.quality))
         return torch.from_numpy(symbols.reshape(len(images), -1, symbols.shape[-1]))
 
     def decode(self, images: Sequence[Coded]) -> list[NDArray[Any]]:
@@ -107,12 +139,16 @@ class Codec:
     def _decode(self, images: Sequence[Coded]) -> NDArray[Any]:
         head, network = images[0].head, self.model.network
         symbols, grid = self.read_symbols(images), network.grid(head.size)
-        spec = dataclasses.replace(self.model.recipe.image, maximum=head.maximum)
+        spec, quality = dataclasses.replace(self.model.recipe.image, maximum=head.maximum), head.quality / EIGHTHS
         if head.lossless:
             streams = [image.streams[1] for image in images]
-            return self._exact().decode(streams, symbols, grid, head.size, int(head.maximum), spec.dtype)
-        with torch.no_grad():
-            mean = network.decode(self.symbols.code(symbols.to(self.model.device)), grid, head.size).mean
+            return self._exact().decode(streams, symbols, grid, head.size, int(head.maximum), spec.dtype, quality)
+        if self.tiled is not None:
+            mean = self.tiled.decode(symbols, grid, head.size, head.quality)
+        else:
+            with torch.no_grad():
+                z = self.symbols.code(symbols.to(self.model.device), quality)
+                mean = network.decode(z, grid, head.size).mean
         pixels = mean.float().cpu().numpy()
         values = pixels if head.maximum == 1 else np.rint(np.clip(pixels, 0, 1) * head.maximum)
         stored: NDArray[Any] = values.astype(spec.dtype)
@@ -138,6 +174,7 @@ class Codec:
             if head.channels != spec.channels or other:
                 shape = f"{head.height}×{head.width} with {head.channels} channels"
                 raise FormatError(f"its header claims {shape}, which this model does not make")
+            check_point(network, head.quality)
             grid = network.grid(head.size)
             claims = [grid[0] * grid[1] * len(self.symbols.alphabet)]
             claims += [head.height * head.width * head.channels] if head.lossless else []
@@ -145,56 +182,50 @@ class Codec:
                 raise FormatError(f"its header claims {head.height}×{head.width} pixels, more than its bytes can hold")
 
 
-def kept_codec(model: Model) -> Codec | None:
+def kept_codec(model: Model, tile: int = 0) -> Codec | None:
     """The codec of the tables that are kept with the model, if it has learnt them."""
     if model.folder is None or TABLES not in model.recipe.files:
         return None
     exact = store.read_file(model.recipe, model.folder, EXACT) if EXACT in model.recipe.files else None
-    return Codec(model, store.read_file(model.recipe, model.folder, TABLES), exact)
+    return Codec(model, store.read_file(model.recipe, model.folder, TABLES), exact, tile)
 
 
-def learn_exact(codec: Codec, images: ImageSet, steps: int = 1500) -> bytes:
-    """The tables that pixels are written with where none may be lost; as safetensors.
-
-    Raises:
-        ApercuError: there are no images.
-    """
-    if len(images) == 0:
-        raise ApercuError("there are no images here to learn the tables from")
-    order = np.random.default_rng(0).permutation(len(images))[:LEARNT_PICTURES]
-    few = int((np.cumsum(images.sizes[order].prod(1)) <= LEARNT_PIXELS).sum())
-    images = images.subset(order[: max(1, few)])
-    decoding, pairs = Decoding(codec.model.network, codec.symbols), []
-    for batch, output in codec.model.outputs(images, decode=False):
-        size = (batch.x.shape[2], batch.x.shape[3])
-        picture = decoding.picture(codec.symbols.of(output.code), output.code.grid, size)
-        pairs.append((images.read(batch.index.cpu().numpy()).astype(np.int64), picture))
-    return learn_lossless(pairs, int(images.spec.maximum), steps)
-
-
-def learn_tables(model: Model, images: ImageSet, steps: int = 600) -> bytes:
-    """The tables of a model: the prior of its symbols, and the steps of a code that has none; as safetensors.
+def _read(model: Model, arrays: Mapping[str, NDArray[Any]]) -> tuple[Symbols, Writer]:
+    """Symbols and how they are written, from the tables of a model.
 
     Raises:
-        ApercuError: there are no images, or the code says nothing.
+        FormatError: they belong to another model.
+        KeyError, TypeError: some are missing, or are unknown.
     """
-    if len(images) == 0:
-        raise ApercuError("there are no images here to learn the tables from")
-    list(model.outputs(images.subset([0])))  # says why, where a model draws no images
-    images = images.subset(np.random.default_rng(0).permutation(len(images))[:LEARNT_FROM])
-    symbols = chosen(model.network) or learn_rounding(model, images)
-    if max(symbols.alphabet) == 1:
-        raise ApercuError(
-            "all of these images get the same code; learn the tables from more images with --learn IMAGES, "
-            "or train the model longer"
-        )
-    codes = []
-    for _, output in model.outputs(images, decode=False):
-        codes += list(symbols.of(output.code).cpu().numpy().reshape(len(output.code.z), *output.code.grid, -1))
-    arrays = {f"prior.{name}": array for name, array in learn(codes, symbols.alphabet, steps).tensors().items()}
-    if isinstance(symbols, Rounded):
-        arrays |= {"round.step": symbols.step, "round.low": symbols.low, "round.count": symbols.count}
-    return save_arrays(arrays)
+
+    def named(group: str) -> dict[str, NDArray[Any]]:
+        return {name.removeprefix(group): array for name, array in arrays.items() if name.startswith(group)}
+
+    prior, bottleneck = Prior(**named("prior.")), model.network.bottleneck
+    written = prior.layout.alphabet
+    symbols: Symbols
+    if isinstance(bottleneck, Rated):
+        symbols = Graded(bottleneck, **named("graded."))
+        if bottleneck.hyper is not None and written == bottleneck.hyper.alphabet:
+            scales = Scales.read(named("scales."))
+            return symbols, Conditional(scales, prior, side_of(bottleneck.hyper, model.device), bottleneck.reach)
+    else:
+        symbols = chosen(model.network) or Rounded(**named("round."))
+    if written != symbols.alphabet:
+        raise FormatError(f"{TABLES} belongs to another model; learn the tables again")
+    return symbols, prior
+
+
+def side_of(hyper: Hyper, device: str) -> Side:
+    """What makes a hyperprior's own symbols of those of a code."""
+
+    def side(steps: Integers) -> Integers:
+        with torch.no_grad():
+            u = torch.from_numpy(steps).float().flatten(1, 2).to(device)
+            h: Integers = hyper.symbols(u, (steps.shape[1], steps.shape[2])).cpu().numpy()
+        return h
+
+    return side
 
 
 def _hash_weights(model: Model) -> str:

@@ -20,17 +20,25 @@ HELD_OUT = 0.1
 NEIGHBOURS_UP_TO, EARLIER_UP_TO = 16, 128
 
 
-def learn(codes: Sequence[Integers], alphabet: tuple[int, ...], steps: int = 600, seed: int = 0) -> Prior:
+def learn(
+    codes: Sequence[Integers],
+    alphabet: tuple[int, ...],
+    steps: int = 600,
+    seed: int = 0,
+    qualities: Sequence[int] | None = None,
+) -> Prior:
     """The prior that codes, each (h, w, S), are cheapest under; every tenth of them chooses when to stop.
 
-    By AdamW on the cross-entropy, from the frequencies of each symbol alone; then rounded to whole numbers.
+    `qualities`: that of each code, from 0 on, where there are several. By AdamW on the cross-entropy, from the
+    frequencies of each symbol alone; then rounded to whole numbers.
     """
     if max(alphabet) == 1:
         raise ValueError("there is nothing to learn of symbols that have one value each")
     mapped = any(code.shape[0] * code.shape[1] > 1 for code in codes)
     neighbours = len(REACH) if mapped and len(alphabet) <= NEIGHBOURS_UP_TO else 0
-    layout = Layout(alphabet, neighbours, len(alphabet) <= EARLIER_UP_TO)
-    known, symbols = _tokens(codes, layout, seed)
+    graded = max(qualities) + 1 if qualities else 0
+    layout = Layout(alphabet, neighbours, len(alphabet) <= EARLIER_UP_TO, graded)
+    known, symbols = _tokens(codes, layout, seed, qualities or [0] * len(codes))
     counts = [np.bincount(symbols[:, s], minlength=count) for s, count in enumerate(alphabet)]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -39,18 +47,20 @@ def learn(codes: Sequence[Integers], alphabet: tuple[int, ...], steps: int = 600
     return net.rounded()
 
 
-def _tokens(codes: Sequence[Integers], layout: Layout, seed: int) -> tuple[Integers, Integers]:
-    """What is known of each token, (T, 1 + neighbours·S), and its symbols, (T, S); of some, where they are many."""
+def _tokens(
+    codes: Sequence[Integers], layout: Layout, seed: int, qualities: Sequence[int]
+) -> tuple[Integers, Integers]:
+    """What is known of each token, (T, known), and its symbols, (T, S); of some, where they are many."""
     known, symbols = [], []
     order = np.random.default_rng(seed).permutation(len(codes))
     total = 0
-    for code in (codes[k] for k in order):
+    for code, quality in ((codes[k], qualities[k]) for k in order):
         grid = (code.shape[0], code.shape[1])
         padded = layout.frame(1, grid)
         padded[0, 2:, 2:-2] = code
         i, j = (axis.ravel() for axis in np.indices(grid))
-        known.append(layout.known(padded, i, j, grid)[0])
-        symbols.append(code.reshape(-1, len(layout.alphabet)))
+        known.append(layout.known(padded, i, j, grid, quality)[0])
+        symbols.append(code.reshape(-1, len(layout.alphabet)).astype(np.int64))
         total += len(i)
         if total >= TOKENS:
             break
@@ -64,7 +74,7 @@ class _Net(nn.Module):
         super().__init__()
         self.layout = layout
         rank = int(np.clip(ENTRIES // layout.rows, 8, 64))
-        known = 1 + layout.neighbours * len(layout.alphabet)
+        known = 1 + layout.neighbours * len(layout.alphabet) + (layout.qualities > 0)
         self.rows = nn.Parameter(torch.randn(layout.rows, rank) * 0.3 / known**0.5)
         self.columns = nn.Parameter(torch.randn(rank, sum(layout.alphabet)) * 0.5 / rank**0.5)
         shares = [(torch.from_numpy(count) + 0.5).log() for count in counts]
@@ -88,9 +98,10 @@ class _Net(nn.Module):
             limit = 2 ** (bits - 1) - 1
             return (values.detach() * unit).round().clamp(-limit, limit).numpy().astype(f"int{bits}")
 
+        graded = [self.layout.qualities] if self.layout.qualities else []
         return Prior(
             self.layout.outside,
-            np.array([self.layout.neighbours, self.layout.earlier], np.int64),
+            np.array([self.layout.neighbours, self.layout.earlier, *graded], np.int64),
             whole(self.rows, FRACTION, 16),
             whole(self.columns, FRACTION, 16),
             whole(self.bias, FRACTION**2, 32),

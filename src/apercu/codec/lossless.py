@@ -23,7 +23,7 @@ from torch import Tensor
 from apercu.codec.coding import Decoder, Encoder, Integers, weigh
 from apercu.codec.learn_pixels import learn_pixels
 from apercu.codec.pixels import WHITE, Net, PixelCoder
-from apercu.codec.symbols import Symbols, chosen
+from apercu.codec.symbols import Symbols
 from apercu.data.survey import digest
 from apercu.errors import FormatError
 from apercu.model import Autoencoder
@@ -56,9 +56,11 @@ class Lossless:
             raise FormatError("the tables for lossless files are damaged; restore them from a copy") from error
         self._pixels = PixelCoder(nets)
 
-    def encode(self, pixels: NDArray[np.generic], symbols: Tensor, grid: Grid, maximum: int) -> list[bytes]:
+    def encode(
+        self, pixels: NDArray[np.generic], symbols: Tensor, grid: Grid, maximum: int, quality: float = 0
+    ) -> list[bytes]:
         """The residual stream of each image, from pixels (B, C, H, W) of 0 … maximum and symbols (B, N, S)."""
-        levels = self._decoder(symbols, grid, (pixels.shape[2], pixels.shape[3]))
+        levels = self._decoder(symbols, grid, (pixels.shape[2], pixels.shape[3]), quality)
         coders = [Encoder() for _ in pixels]
         for coder, image in zip(coders, levels, strict=True):
             listed = np.flatnonzero(_near(image))
@@ -67,14 +69,21 @@ class Lossless:
         return [digest(image)[:DIGEST] + coder.finish(image.size) for image, coder in zip(pixels, coders, strict=True)]
 
     def decode(
-        self, streams: Sequence[bytes], symbols: Tensor, grid: Grid, size: Grid, maximum: int, dtype: str
+        self,
+        streams: Sequence[bytes],
+        symbols: Tensor,
+        grid: Grid,
+        size: Grid,
+        maximum: int,
+        dtype: str,
+        quality: float = 0,
     ) -> NDArray[np.generic]:
         """Pixels (B, C, H, W) from the residual stream of each image and symbols (B, N, S).
 
         Raises:
             FormatError: they are not the pixels that were written; the message is the reason only.
         """
-        levels = self._decoder(symbols, grid, size)
+        levels = self._decoder(symbols, grid, size, quality)
         coders = [Decoder(stream[DIGEST:]) for stream in streams]
         rounded = _rounded(levels)
         for coder, image, own in zip(coders, levels, rounded, strict=True):
@@ -95,12 +104,12 @@ class Decoding:
 
     def __init__(self, network: Autoencoder, symbols: Symbols) -> None:
         self._network = copy.deepcopy(network).cpu().double().eval()
-        self._symbols = chosen(self._network) or symbols
+        self._symbols = symbols.on(self._network)
 
-    def __call__(self, symbols: Tensor, grid: Grid, size: Grid) -> NDArray[np.float64]:
+    def __call__(self, symbols: Tensor, grid: Grid, size: Grid, quality: float = 0) -> NDArray[np.float64]:
         """The picture of symbols (B, N, S), (B, C, H, W), in levels: 0 is black, `LEVELS` white."""
         with torch.no_grad():
-            raw = self._network.decoder(self._symbols.code(symbols.cpu()).double(), grid)
+            raw = self._network.decoder(self._symbols.code(symbols.cpu(), quality).double(), grid)
         if raw.dtype != torch.float64:
             raise TypeError("the decoder left double precision")
         # Not through the likelihood, which computes in single precision: its mean is this where there is one.
@@ -108,9 +117,9 @@ class Decoding:
         levels: NDArray[np.float64] = shown.numpy() * LEVELS
         return levels
 
-    def picture(self, symbols: Tensor, grid: Grid, size: Grid) -> Integers:
+    def picture(self, symbols: Tensor, grid: Grid, size: Grid, quality: float = 0) -> Integers:
         """The same as pixels are coded with, of 0 … 2¹⁶."""
-        return _picture(_rounded(self(symbols, grid, size)))
+        return _picture(_rounded(self(symbols, grid, size, quality)))
 
 
 def learn_lossless(images: Sequence[tuple[Integers, Integers]], maximum: int, steps: int) -> bytes:

@@ -1,6 +1,6 @@
 """The learnt prior of a model's symbols: a small network in whole numbers, so that every machine computes the same.
 
-    h = E_cell(n) + Σ_k E_k[symbols of neighbour k] + Σ_{t<s} E_t[symbol t of this token]
+    h = E_cell(n) + Σ_k E_k[symbols of neighbour k] + Σ_{t<s} E_t[symbol t of this token] + E_quality
     P(symbol s of token n) ∝ exp(b_s + max(h, 0) · W_s)
 
 Symbols are read in an order in which a token's neighbours on the left and above are known. The sum over what is known
@@ -14,11 +14,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from apercu.codec.coding import Decoder, Encoder, Integers, weigh
+from apercu.codec.coding import TOTAL, Decoder, Encoder, Integers, weigh
 from apercu.codec.exact import exponential
 from apercu.errors import FormatError
 from apercu.types import Grid
@@ -30,19 +31,21 @@ SIDE = 8
 FRACTION = 256
 """Steps of a unit of E and W, and of the table of the exponential."""
 Exchange = Callable[[int, Integers, Integers], Integers]
+Coder = TypeVar("Coder", Encoder, Decoder)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the rows of E stand: cells first, then what each neighbour says, then the earlier symbols of the token.
+    """Where the rows of E stand: cells, then what each neighbour says, the earlier symbols of the token, the qualities.
 
     `alphabet`: how many values each of the S symbols of a token has; `neighbours`: how many of `REACH` are asked;
-    `earlier`: whether the earlier symbols of the same token are.
+    `earlier`: whether the earlier symbols of the same token are; `qualities`: how many the model has, if several.
     """
 
     alphabet: tuple[int, ...]
     neighbours: int
     earlier: bool
+    qualities: int = 0
 
     @cached_property
     def outside(self) -> Integers:
@@ -62,9 +65,14 @@ class Layout:
         return start + np.cumsum(self.outside) - self.outside
 
     @property
-    def rows(self) -> int:
-        """How many rows E has; nothing comes after the last symbol of a token."""
+    def graded(self) -> int:
+        """The row of the first quality; nothing comes after the last symbol of a token."""
         return int(self.before[-1] if self.earlier else self.before[0])
+
+    @property
+    def rows(self) -> int:
+        """How many rows E has."""
+        return self.graded + self.qualities
 
     @cached_property
     def columns(self) -> list[slice]:
@@ -72,15 +80,19 @@ class Layout:
         ends = np.cumsum(self.outside).tolist()
         return [slice(end - count, end) for end, count in zip(ends, self.alphabet, strict=True)]
 
-    def known(self, padded: Integers, i: Integers, j: Integers, grid: Grid) -> Integers:
-        """The rows of E that tell of tokens at (i, j), each (T,), before their own symbols: (B, T, 1 + neighbours·S).
+    def known(self, padded: Integers, i: Integers, j: Integers, grid: Grid, quality: int = 0) -> Integers:
+        """The rows of E that tell of tokens at (i, j), each (T,), before their own symbols: (B, T, 1 + neighbours·S),
+        and one more where there are qualities.
 
-        `padded`: (B, h + 2, w + 4, S), the grid with two rows above it and two columns on either side.
+        `padded`: (B, h + 2, w + 4, S), the grid with two rows above it and two columns on either side; `quality`: which
+        of the qualities, from 0 on.
         """
         cells = (i * SIDE // grid[0]) * SIDE + j * SIDE // grid[1]
         parts = [np.broadcast_to(cells[:, None], (len(padded), len(i), 1))]
         for first, (down, right) in zip(self.beside, REACH, strict=False):
             parts.append(padded[:, i + 2 + down, j + 2 + right] + first)
+        if self.qualities:
+            parts.append(np.full((len(padded), len(i), 1), self.graded + min(quality, self.qualities - 1)))
         return np.concatenate(parts, -1)
 
     def frame(self, count: int, grid: Grid) -> Integers:
@@ -103,7 +115,8 @@ class Layout:
 class Prior:
     """P(symbols), in whole numbers.
 
-    `alphabet`: (S,) int64; `context`: (2,) int64, how many neighbours are asked and whether earlier symbols are;
+    `alphabet`: (S,) int64; `context`: (2,) or (3,) int64, how many neighbours are asked, whether earlier symbols are,
+    and how many qualities there are;
     `rows`: E, (rows, R) int16; `columns`: W, (R, Σ alphabet) int16; `bias`: b, (Σ alphabet,) int32.
     """
 
@@ -122,14 +135,32 @@ class Prior:
     @cached_property
     def layout(self) -> Layout:
         """Where the rows stand."""
-        return Layout(tuple(self.alphabet.tolist()), int(self.context[0]), bool(self.context[1]))
+        return Layout(tuple(self.alphabet.tolist()), int(self.context[0]), bool(self.context[1]), sum(self.context[2:]))
 
     def tensors(self) -> dict[str, NDArray[np.generic]]:
         """What it consists of, by name."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
-    def encode(self, symbols: Integers) -> list[bytes]:
+    def encode(self, symbols: Integers, quality: int = 0) -> list[bytes]:
         """The stream of each image, from symbols (B, h, w, S).
+
+        Raises:
+            ValueError: a symbol outside its alphabet.
+        """
+        coders = [Encoder() for _ in symbols]
+        self.write(coders, symbols, quality)
+        return [coder.finish(image.size) for coder, image in zip(coders, symbols, strict=True)]
+
+    def decode(self, streams: Sequence[bytes], grid: Grid, quality: int = 0) -> Integers:
+        """Symbols (B, h, w, S) from the stream of each image.
+
+        Raises:
+            FormatError: a stream that this prior did not write.
+        """
+        return self.read([Decoder(stream) for stream in streams], grid, quality)
+
+    def write(self, coders: Sequence[Encoder], symbols: Integers, quality: int = 0) -> None:
+        """The symbols of each image, (B, h, w, S), to its coder.
 
         Raises:
             ValueError: a symbol outside its alphabet.
@@ -137,46 +168,68 @@ class Prior:
         if symbols.size and (symbols.min() < 0 or (symbols >= self.alphabet).any()):
             raise ValueError("a symbol lies outside its alphabet")
         grid = (symbols.shape[1], symbols.shape[2])
-        if len(symbols) > (most := self._together(grid)):
-            return [stream for k in range(0, len(symbols), most) for stream in self.encode(symbols[k : k + most])]
-        coders = [Encoder() for _ in symbols]
-        padded = self.layout.frame(len(symbols), grid)
-        padded[:, 2:, 2:-2] = symbols
+        for own, part in self._parts(coders, grid):
+            padded = self.layout.frame(len(own), grid)
+            padded[:, 2:, 2:-2] = symbols[part]
 
-        def write(image: int, weights: Integers, values: Integers) -> Integers:
-            coders[image].encode(values, weights)
-            return values
+            def write(image: int, weights: Integers, values: Integers, own: Sequence[Encoder] = own) -> Integers:
+                own[image].encode(values, weights)
+                return values
 
-        self._walk(padded, grid, write)
-        return [coder.finish(image.size) for coder, image in zip(coders, symbols, strict=True)]
+            self._walk(padded, grid, quality, write)
 
-    def decode(self, streams: Sequence[bytes], grid: Grid) -> Integers:
-        """Symbols (B, h, w, S) from the stream of each image.
+    def read(self, coders: Sequence[Decoder], grid: Grid, quality: int = 0) -> Integers:
+        """The symbols of each image, (B, h, w, S), from its coder.
 
         Raises:
             FormatError: a stream that this prior did not write.
         """
-        if len(streams) > (most := self._together(grid)):
-            return np.concatenate([self.decode(streams[k : k + most], grid) for k in range(0, len(streams), most)])
-        coders = [Decoder(stream) for stream in streams]
-        padded = self.layout.frame(len(streams), grid)
+        found = []
+        for own, _ in self._parts(coders, grid):
+            padded = self.layout.frame(len(own), grid)
 
-        def read(image: int, weights: Integers, values: Integers) -> Integers:
-            return coders[image].decode(weights, len(values))
+            def read(image: int, weights: Integers, values: Integers, own: Sequence[Decoder] = own) -> Integers:
+                return own[image].decode(weights, len(values))
 
-        self._walk(padded, grid, read)
-        return padded[:, 2:, 2:-2]
+            self._walk(padded, grid, quality, read)
+            found.append(padded[:, 2:, 2:-2])
+        return np.concatenate(found)
+
+    def bits(self, symbols: Integers) -> NDArray[np.float64]:
+        """−log₂ P of every symbol, given those that come before it in the stream: (B, h, w, S) → the same shape."""
+        grid, layout = (symbols.shape[1], symbols.shape[2]), self.layout
+        i, j = (axis.ravel() for axis in np.indices(grid))
+        found = np.zeros((len(symbols), len(i), symbols.shape[3]))
+        for image, own in enumerate(symbols):
+            padded = layout.frame(1, grid)
+            padded[0, 2:, 2:-2] = own
+            h = self._rows[layout.known(padded, i, j, grid)].sum(2)
+            for s, count in enumerate(layout.alphabet):
+                value = own[..., s].reshape(1, -1)
+                if count > 1:
+                    weight = np.take_along_axis(self._weights(h, s), value[..., None], -1)[0, :, 0]
+                    found[image, :, s] = np.log2(TOTAL) - np.log2(weight + 1)
+                    if layout.earlier and s + 1 < len(layout.alphabet):
+                        h += self._rows[layout.before[s] + value]
+        return found.reshape(symbols.shape)
+
+    def _parts(self, coders: Sequence[Coder], grid: Grid) -> Iterator[tuple[Sequence[Coder], slice]]:
+        """As many images as are coded at once, one after the other."""
+        most = self._together(grid)
+        for start in range(0, len(coders), most):
+            part = slice(start, start + most)
+            yield coders[part], part
 
     def _together(self, grid: Grid) -> int:
         """How many images are coded at once, so that their weights take 32 MB at most."""
         tokens = min(grid) if self.layout.neighbours else grid[0] * grid[1]
         return max(1, (1 << 22) // (tokens * max(self.layout.alphabet)))
 
-    def _walk(self, padded: Integers, grid: Grid, exchange: Exchange) -> None:
+    def _walk(self, padded: Integers, grid: Grid, quality: int, exchange: Exchange) -> None:
         """Visit every symbol in the order of the stream; `exchange(image, weights, values)` gives its values back."""
         layout = self.layout
         for i, j in layout.steps(grid):
-            h = self._rows[layout.known(padded, i, j, grid)].sum(2)
+            h = self._rows[layout.known(padded, i, j, grid, quality)].sum(2)
             for s, count in enumerate(layout.alphabet):
                 if count == 1:
                     padded[:, i + 2, j + 2, s] = 0

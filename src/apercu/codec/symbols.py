@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -12,6 +12,8 @@ from torch import Tensor
 
 from apercu.api import Model
 from apercu.bottlenecks.base import Quantizer
+from apercu.bottlenecks.rated import Rated
+from apercu.codec.coding import Integers
 from apercu.data.images import ImageSet
 from apercu.errors import ApercuError
 from apercu.model import Autoencoder
@@ -34,8 +36,11 @@ class Symbols(Protocol):
     def of(self, code: Code) -> Tensor:
         """The symbols of a code, (B, N, S) int64."""
 
-    def code(self, symbols: Tensor) -> Tensor:
-        """The code of symbols, (B, N, D)."""
+    def code(self, symbols: Tensor, quality: float = 0) -> Tensor:
+        """The code of symbols, (B, N, D); `quality`: where they were made, for a model that has several."""
+
+    def on(self, network: Autoencoder) -> Symbols:
+        """The same for a copy of the network."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +60,46 @@ class Chosen:
             raise TypeError("the code of a quantizer has symbols")
         return code.symbols
 
-    def code(self, symbols: Tensor) -> Tensor:
+    def code(self, symbols: Tensor, quality: float = 0) -> Tensor:
         """(B, N, S) → (B, N, D), equal bit for bit to what it gave the decoder."""
         return self.bottleneck.from_symbols(symbols)
+
+    def on(self, network: Autoencoder) -> Symbols:
+        """With the quantizer of the copy."""
+        return chosen(network) or self
+
+
+@dataclass(frozen=True, eq=False)
+class Graded:
+    """The symbols of a quantizer with several qualities, within what its training images need.
+
+    `low`, `count`: the smallest symbol and how many there are, (D,) int64; what lies outside is clamped.
+    """
+
+    bottleneck: Rated
+    low: Integers
+    count: Integers
+
+    @property
+    def alphabet(self) -> tuple[int, ...]:
+        """As many values as the training images have, and a few more."""
+        return tuple(self.count.tolist())
+
+    def of(self, code: Code) -> Tensor:
+        """(B, N, D) int64."""
+        if code.symbols is None:
+            raise TypeError("the code of a quantizer has symbols")
+        low, count = (torch.from_numpy(values).to(code.symbols.device) for values in (self.low, self.count))
+        return (code.symbols - low).clamp_min(0).minimum(count - 1)
+
+    def code(self, symbols: Tensor, quality: float = 0) -> Tensor:
+        """(B, N, D) → (B, N, D)."""
+        with self.bottleneck.at(quality or self.bottleneck.quality):
+            return self.bottleneck.from_symbols(symbols + torch.from_numpy(self.low).to(symbols.device))
+
+    def on(self, network: Autoencoder) -> Symbols:
+        """With the quantizer of the copy."""
+        return replace(self, bottleneck=network.bottleneck) if isinstance(network.bottleneck, Rated) else self
 
 
 def chosen(network: Autoencoder) -> Chosen | None:
@@ -88,9 +130,13 @@ class Rounded:
         symbols = (z / self._on(self.step, z)).round().long() - self._on(self.low, z)
         return symbols.clamp_min(0).minimum(self._on(self.count, z) - 1)
 
-    def code(self, symbols: Tensor) -> Tensor:
+    def code(self, symbols: Tensor, quality: float = 0) -> Tensor:
         """(B, N, D) → (B, N, D)."""
         return (symbols + self._on(self.low, symbols)) * self._on(self.step, symbols)
+
+    def on(self, network: Autoencoder) -> Symbols:
+        """Itself: its steps are no part of a network."""
+        return self
 
     def _on(self, values: NDArray[np.generic], like: Tensor) -> Tensor:
         return torch.from_numpy(values).to(like.device)
@@ -131,10 +177,15 @@ def learn_rounding(model: Model, images: ImageSet) -> Rounded:
 
 
 def _rounded(means: Tensor, step: Tensor) -> Rounded:
-    """The numbers that occur, and an eighth more on both sides."""
+    """Numbers in these steps."""
     step = step.clamp_min(1e-12).float()
     numbers = (means / step.to(means.device)).round()
-    low, high = numbers.amin(0).long(), numbers.amax(0).long()
+    return Rounded(
+        step.cpu().numpy(), *bounds(numbers.amin(0).long().cpu().numpy(), numbers.amax(0).long().cpu().numpy())
+    )
+
+
+def bounds(low: Integers, high: Integers) -> tuple[Integers, Integers]:
+    """The smallest number and how many there are, (D,), for what lies from `low` to `high` and an eighth more."""
     margin = (high - low + 7) // 8
-    count = (high - low + 1 + 2 * margin).clamp_max(MOST)
-    return Rounded(step.cpu().numpy(), (low - margin).cpu().numpy(), count.cpu().numpy())
+    return low - margin, np.minimum(high - low + 1 + 2 * margin, MOST)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,15 +20,19 @@ from numpy.typing import NDArray
 from apercu import store
 from apercu.api import Model
 from apercu.codec.archive import MOST
-from apercu.codec.codec import EXACT, TABLES, Codec, kept_codec, learn_exact, learn_tables
+from apercu.codec.codec import EXACT, TABLES, Codec, kept_codec
 from apercu.codec.container import Coded, to_file
 from apercu.codec.journal import key_of
+from apercu.codec.metadata import Metadata, metadata_of
 from apercu.codec.names import names_of
 from apercu.codec.places import Folder, OneFile, Place, Shelf
+from apercu.codec.quality import point_of
+from apercu.codec.tables import learn_exact, learn_tables
 from apercu.data.images import ImageSet
 from apercu.data.survey import digest
 from apercu.errors import ApercuError
 from apercu.sheet import encode_png
+from apercu.tasks._own import own_images
 from apercu.tasks.base import Result, Task
 
 __all__ = ["Compress"]
@@ -38,13 +43,32 @@ Batch = list[tuple[int, Coded]]
 
 class Compress(Task):
     """−Σ log₂ P(symbol) bits an image; `archive`: one file for all; `lossless`: so that every pixel comes back;
-    `psnr`: decode at once and measure; `steps`: of learning how symbols are written."""
+    `psnr`: decode at once and measure; `quality`: of a model that has several, from 1, the smallest files, on, and by
+    default in the middle; `tile`: compute by tiles of so many pixels a side; `metadata`: the folder of the original
+    files, whose colour profiles and EXIF are kept; `steps`: of learning how symbols are written.
+
+    Raises:
+        ApercuError: there is no such quality, or tiles are asked for where they cannot be used.
+    """
 
     def __init__(
-        self, model: Model, *, archive: str = "", lossless: bool = False, psnr: bool = False, steps: int = 600
+        self,
+        model: Model,
+        *,
+        archive: str = "",
+        lossless: bool = False,
+        psnr: bool = False,
+        quality: float | None = None,
+        tile: int = 0,
+        metadata: str = "",
+        steps: int = 600,
     ) -> None:
         super().__init__(model)
         self.archive, self.lossless, self.psnr, self.steps = archive, lossless, psnr, steps
+        self.quality, self.tile, self.metadata = quality, tile, metadata
+        self._point = point_of(model.network, quality)
+        if tile and lossless:
+            raise ApercuError("a lossless file is written and read whole; leave out --tile or --lossless")
         self._codec: Codec | None = None
 
     def fit(self, images: ImageSet, held_out: ImageSet | None = None) -> Result:
@@ -53,7 +77,7 @@ class Compress(Task):
         Raises:
             ApercuError: it has learnt them before, and files that were written with them would be lost.
         """
-        codec = kept_codec(self.model)
+        codec = kept_codec(self.model, self.tile)
         if codec is not None and (codec.lossless is not None or not self.lossless):
             raise ApercuError(
                 "this model has learnt its tables before, and what was compressed with them could not be read with "
@@ -62,7 +86,7 @@ class Compress(Task):
         result: Result = {"images": len(images)}
         if codec is None:
             tables = learn_tables(self.model, images, self.steps)
-            codec = Codec(self.model, tables)
+            codec = Codec(self.model, tables, tile=self.tile)
             self._keep(TABLES, tables, result)
         if self.lossless:
             exact = learn_exact(codec, images, 4 * self.steps)
@@ -81,9 +105,9 @@ class Compress(Task):
 
     def codec(self, images: ImageSet) -> Codec:
         """The codec of the model; where its tables are not there yet, they are learnt first."""
-        self._codec = self._codec or kept_codec(self.model)
+        self._codec = self._codec or kept_codec(self.model, self.tile)
         if self._codec is None or (self.lossless and self._codec.lossless is None):
-            self.fit(_own_images(self.model) or images)
+            self.fit(own_images(self.model) or images)
         if self._codec is None:
             raise TypeError("fitting makes a codec")
         return self._codec
@@ -96,8 +120,8 @@ class Compress(Task):
         shelf = self._shelf(codec, images, out)
         todo = shelf.missing() if shelf else list(range(len(images)))
         sizes, decibels = np.zeros(len(images)), []
-        for batch in _together(codec.encode(images.subset(todo), self.lossless)):
-            chosen = [(todo[k], coded) for k, coded in batch]
+        for batch in _together(codec.encode(images.subset(todo), self.lossless, self.quality)):
+            chosen = [(todo[k], self._described(images.ids[todo[k]], coded)) for k, coded in batch]
             if shelf is not None:
                 shelf.put(chosen)
             for k, coded in chosen:
@@ -122,7 +146,7 @@ class Compress(Task):
         that are packed without a prior."""
         codec = self.codec(images)
         sizes, bits, symbols, decibels, png = [], 0, 0, [], []
-        for batch in codec.encode(images, self.lossless):
+        for batch in codec.encode(images, self.lossless, self.quality):
             sizes += [len(to_file(coded, codec.fingerprint)) for _, coded in batch]
             read = codec.read_symbols([coded for _, coded in batch])
             symbols += read.numel()
@@ -142,6 +166,13 @@ class Compress(Task):
             "psnr": float(np.mean(decibels)),
         }
 
+    def _described(self, image_id: str, coded: Coded) -> Coded:
+        """With the metadata of the original file, if they are to be kept and there are some."""
+        found = metadata_of(Path(self.metadata) / image_id, coded.head.channels) if self.metadata else Metadata()
+        if found == Metadata():
+            return coded
+        return Coded(replace(coded.head, metadata=True), (*coded.streams, found.to_bytes()))
+
     def _shelf(self, codec: Codec, images: ImageSet, out: Path | None) -> Shelf | None:
         """Where the images go, if they are to be written."""
         place: Place
@@ -153,7 +184,8 @@ class Compress(Task):
             return None
         # Of the pixels as they are written: the digests that a set has are of its files, before they were resized.
         pixels = (images.read([k])[0] for k in range(len(images)))
-        keys = [key_of(codec.fingerprint, str(self.lossless), digest(image)) for image in pixels]
+        how = f"{self.lossless}" + f", quality {self._point}" * (self._point > 0) + ", metadata" * bool(self.metadata)
+        keys = [key_of(codec.fingerprint, how, digest(image)) for image in pixels]
         return Shelf(place, names_of(images.ids), keys)
 
 
@@ -169,15 +201,6 @@ def _together(batches: Iterator[Batch]) -> Iterator[Batch]:
             waiting, since = [], time.monotonic()
     if waiting:
         yield waiting
-
-
-def _own_images(model: Model) -> ImageSet | None:
-    """The images that the model was trained on, if they are still there."""
-    try:
-        images = model.images(str(model.recipe.data["origin"]), "train")
-    except (ApercuError, KeyError):
-        return None
-    return images if len(images) else None
 
 
 def _psnr(codec: Codec, images: ImageSet, batch: Batch) -> list[float]:

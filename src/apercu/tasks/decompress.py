@@ -21,8 +21,10 @@ from apercu.codec.archive import MAGIC as ARCHIVE
 from apercu.codec.archive import Archive
 from apercu.codec.codec import Codec, kept_codec
 from apercu.codec.container import Coded, from_file, read_bytes
+from apercu.codec.metadata import Metadata, put_back
 from apercu.codec.names import names_of
 from apercu.codec.places import ENDING
+from apercu.codes.table import holds_codes
 from apercu.data.images import ImageSet
 from apercu.errors import ApercuError, FormatError
 from apercu.sheet import save_image
@@ -32,6 +34,8 @@ from apercu.tasks.compress import Compress
 __all__ = ["Decompress"]
 
 TOGETHER = 256
+Picture = tuple[NDArray[Any], float, Metadata | None]
+"""Pixels (C, H, W), the value that means white, and the metadata of the original, if they were kept."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +48,14 @@ class Item:
 
 
 class Decompress(Task):
-    """x̂ = E[x | symbols]; `source`: a folder of .apc files, one of them, or an archive; `only`: the one image of an
-    archive that is wanted, by its name."""
+    """x̂ = E[x | symbols]; `source`: a folder of .apc files, one of them, an archive, or codes that were kept;
+    `only`: the one image of an archive or of codes that is wanted, by its name."""
 
     needs_images = False
 
-    def __init__(self, model: Model, *, source: str = "", only: str = "") -> None:
+    def __init__(self, model: Model, *, source: str = "", only: str = "", tile: int = 0) -> None:
         super().__init__(model)
-        self.source, self.only = source, only
+        self.source, self.only, self.tile = source, only, tile
 
     def __call__(self, images: ImageSet | None, out: Path | None = None) -> Result:
         """Decode the source, or where there is none, IMAGES after they were compressed; with `out`, a file each.
@@ -60,16 +64,20 @@ class Decompress(Task):
         """
         rows: list[Result] = []
         failed: list[Result] = []
+        if images is None and holds_codes(self.source):
+            return self._kept(out)
         codec, items = self._compressed(images) if images is not None else self._stored()
         for start in range(0, len(items), TOGETHER):
             for item, result in _decode(codec, items[start : start + TOGETHER]):
                 if isinstance(result, str):
                     failed.append({"file": item.source, "reason": result})
                     continue
-                pixels, white = result
+                pixels, white, metadata = result
                 if out is not None:
                     # A name may have dots of its own: the ending that is replaced must be ours.
-                    save_image(pixels, out / f"{item.name}.png", white)
+                    written = save_image(pixels, out / f"{item.name}.png", white)
+                    if metadata is not None:
+                        put_back(written, metadata)
                 rows.append({"name": item.name, "height": pixels.shape[1], "width": pixels.shape[2]})
         return {"n": len(rows), "failed": failed, "images": rows, "out": str(out) if out else None}
 
@@ -77,10 +85,27 @@ class Decompress(Task):
         """As compress measures it."""
         return Compress(self.model).evaluate(images)
 
+    def _kept(self, out: Path | None) -> Result:
+        """Decode what apercu encode kept."""
+        model, rows = self.model, []
+        images = model.images(self.source)
+        if self.only and self.only not in images.ids:
+            raise ApercuError(f"there is no image {self.only!r} in {self.source}")
+        if self.only:
+            images = images.subset([list(images.ids).index(self.only)])
+        names = names_of(images.ids)
+        for batch, output in model.outputs(images, decode=False):
+            height, width = batch.x.shape[2:]
+            for k, pixels in zip(batch.index.tolist(), model.decode(output.code.z.cpu(), (height, width)), strict=True):
+                if out is not None:
+                    save_image(pixels, out / f"{names[k]}.png", images.spec.maximum)
+                rows.append({"name": names[k], "height": height, "width": width})
+        return {"n": len(rows), "failed": [], "images": rows, "out": str(out) if out else None}
+
     def _compressed(self, images: ImageSet) -> tuple[Codec, list[Item]]:
         if len(images) == 0:
             raise ApercuError("there are no images here to compress and read again")
-        codec = Compress(self.model).codec(images)
+        codec = Compress(self.model, tile=self.tile).codec(images)
         names = names_of(images.ids)
         pairs = (pair for batch in codec.encode(images) for pair in batch)
         return codec, [Item(names[k], images.ids[k], partial(_itself, coded)) for k, coded in pairs]
@@ -89,7 +114,7 @@ class Decompress(Task):
         source = Path(self.source).expanduser()
         if not self.source or not source.exists():
             raise ApercuError(f"there is no file or folder {self.source!r} to decompress; check the name")
-        codec = kept_codec(self.model)
+        codec = kept_codec(self.model, self.tile)
         if codec is None:
             raise ApercuError("this model has compressed nothing yet, so it wrote none of this; name another MODEL")
         if source.is_dir():
@@ -125,12 +150,15 @@ def _archived(path: Path, codec: Codec, only: str) -> list[Item]:
     return [Item(name, f"{path}, {name}", partial(archive.read, name)) for name in names]
 
 
-def _decode(codec: Codec, items: Sequence[Item]) -> Iterator[tuple[Item, tuple[NDArray[Any], float] | str]]:
-    """Pixels and what white is, or the reason why there are none; what fails does not touch the others."""
+def _decode(codec: Codec, items: Sequence[Item]) -> Iterator[tuple[Item, Picture | str]]:
+    """The picture of each, or the reason why there is none; what fails does not touch the others."""
     coded: list[tuple[Item, Coded]] = []
+    described: list[Metadata | None] = []
     for item in items:
         try:
-            coded.append((item, item.read()))
+            image = item.read()
+            described.append(Metadata.from_bytes(image.streams[-1]) if image.head.metadata else None)
+            coded.append((item, image))
         except FormatError as error:
             yield item, str(error)
     try:
@@ -142,5 +170,5 @@ def _decode(codec: Codec, items: Sequence[Item]) -> Iterator[tuple[Item, tuple[N
         for item, image in coded:
             yield from _decode(codec, [replace(item, read=partial(_itself, image))])
         return
-    for (item, image), decoded in zip(coded, pixels, strict=True):
-        yield item, (decoded, image.head.maximum)
+    for (item, image), decoded, metadata in zip(coded, pixels, described, strict=True):
+        yield item, (decoded, image.head.maximum, metadata)

@@ -1,37 +1,29 @@
-"""Presets: one typed function each. The signature is the configuration, the command line's options (`-s dim=64`),
-the saved recipe and the documentation."""
+"""The five systems of the articles: plain, contractive and variational autoencoders, the VAE-CNN and the VQ-VAE."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
 from typing import Any, Literal
 
 from apercu import registry
-from apercu.attention import patch_depth
 from apercu.augment import views_for
 from apercu.bottlenecks.base import Bottleneck
 from apercu.bottlenecks.contractive import Contractive
 from apercu.bottlenecks.fsq import checked_levels
 from apercu.bottlenecks.gaussian import Gaussian
 from apercu.bottlenecks.identity import Identity
+from apercu.corruptions import parse
 from apercu.decoders.base import Decoder
 from apercu.encoders.base import Encoder
-from apercu.encoders.pretrained import Pretrained
 from apercu.ends import both_ends, code_grid
 from apercu.errors import ApercuError
 from apercu.heads import LabelHead, pooled_size
-from apercu.likelihoods._features import Features
 from apercu.likelihoods.base import Likelihood
-from apercu.masking import Masking
 from apercu.model import Autoencoder
-from apercu.objective import Objective, Term, consistency, cost, label, pixels, visible_pixels
-from apercu.settings import check_values
+from apercu.objective import Objective, Term, consistency, cost, label, pixels
 from apercu.types import ImageSpec
 
 Network = Literal["dense", "conv", "residual", "vit"]
 Pixels = Literal["mse", "gaussian", "bernoulli", "logistic"]
-Preset = Callable[..., Autoencoder]
 
 
 def ae(
@@ -43,12 +35,12 @@ def ae(
     width: int = 64,
     hidden: int = 0,
     likelihood: Pixels = "mse",
+    corruption: str = "",
 ) -> Autoencoder:
     """Autoencoder: dense 784-64-32 as in the third article, or convolutional; pixels alone."""
     network, decoder, pixel = both_ends(image, encoder, likelihood, dim, width, hidden)
-    return Autoencoder(
-        image, network, Identity(network.features, dim), decoder, pixel, Objective({"pixels": Term(pixels)})
-    )
+    bottleneck, objective = Identity(network.features, dim), Objective({"pixels": Term(pixels)})
+    return Autoencoder(image, network, bottleneck, decoder, pixel, objective, corruption=parse(corruption))
 
 
 def cae(
@@ -80,11 +72,13 @@ def vae(
     beta: float = 1.0,
     warmup: float = 0.1,
     free_bits: float = 0.0,
+    corruption: str = "",
 ) -> Autoencoder:
     """Variational autoencoder: pixels + `beta` · KL(q(z|x) ‖ N(0, I)); the convolutional one of articles 2 and 5."""
     network, decoder, pixel = both_ends(image, encoder, likelihood, dim, width, hidden)
     objective = Objective({"pixels": Term(pixels), "kl": Term(cost("kl"), beta, warmup)})
-    return Autoencoder(image, network, Gaussian(network.features, dim, free_bits), decoder, pixel, objective)
+    bottleneck = Gaussian(network.features, dim, free_bits)
+    return Autoencoder(image, network, bottleneck, decoder, pixel, objective, corruption=parse(corruption))
 
 
 def vae_cnn(
@@ -102,6 +96,7 @@ def vae_cnn(
     warmup: float = 0.1,
     free_bits: float = 0.0,
     domain: Literal["auto", "digits", "objects", "texture", "medical", "aerial"] = "auto",
+    corruption: str = "",
 ) -> Autoencoder:
     """VAE and classifier trained end to end: ELBO of every image + `lam` · cross-entropy of the labelled ones.
 
@@ -118,7 +113,8 @@ def vae_cnn(
     head = LabelHead(dim, _at_least_two(classes, "vae_cnn"))
     views = views_for(image, augment, domain) if augment > 0 else None
     bottleneck = Gaussian(network.features, dim, free_bits)
-    return Autoencoder(image, network, bottleneck, decoder, pixel, Objective(terms), head, views)
+    damage = parse(corruption)
+    return Autoencoder(image, network, bottleneck, decoder, pixel, Objective(terms), head, views, corruption=damage)
 
 
 def vqvae(
@@ -140,6 +136,7 @@ def vqvae(
     stages: int = 4,
     levels: tuple[int, ...] = (8, 5, 5, 5),
     rate: float = 1.0,
+    corruption: str = "",
 ) -> Autoencoder:
     """VQ-VAE: a map of symbols, by default from a codebook of `codes`; images of any size, colour and grey.
 
@@ -171,112 +168,8 @@ def vqvae(
         if not image.uniform:
             raise ApercuError("a label head needs images of one size; give --size, or leave lam at 0")
         head = LabelHead(pooled_size(dim, grid), _at_least_two(classes, "vqvae with lam"))
-    return Autoencoder(image, network, bottleneck, decoder, pixel, Objective(terms), head)
-
-
-def mae(
-    image: ImageSpec,
-    classes: int = 0,
-    *,
-    dim: int = 16,
-    width: int = 128,
-    blocks: int = 4,
-    patch: int = 0,
-    share: float = 0.75,
-    visible: float = 1.0,
-    likelihood: Pixels = "gaussian",
-) -> Autoencoder:
-    """Masked autoencoder: a Vision Transformer that sees a quarter of the patches and predicts the others.
-
-    `patch` is the side of a patch in pixels, a power of two, 0 to go by the size of the images; `share` of the patches
-    are hidden; `visible` is the weight of the patches that are not. The decoder has half the width and half the blocks.
-    """
-    depth = patch_depth(image, patch)
-    network: Encoder = registry.part("encoders", "vit")(image, width=width, depth=depth, blocks=blocks)
-    pixel: Likelihood = registry.part("likelihoods", likelihood)(image.maximum)
-    half = {"width": max(4, width // 8 * 4), "blocks": max(1, blocks // 2)}
-    decoder: Decoder = registry.part("decoders", "vit")(image, dim, pixel.numbers, depth=depth, **half)
-    objective = Objective({"pixels": Term(pixels), "visible": Term(visible_pixels, visible)})
-    bottleneck, masking = Identity(network.features, dim), Masking(share, network.stride)
-    return Autoencoder(image, network, bottleneck, decoder, pixel, objective, masking=masking)
-
-
-def features(
-    image: ImageSpec,
-    classes: int = 0,
-    *,
-    encoder: str = "hf:facebook/dinov2-small",
-    frozen: bool = True,
-    dim: int = 64,
-    width: int = 256,
-    beta: float = 1.0,
-    lam: float = 0.0,
-    warmup: float = 0.1,
-    free_bits: float = 0.0,
-) -> Autoencoder:
-    """VAE of the features of a pretrained vision encoder, and a classifier where there are classes; draws no pixels.
-
-    `encoder` is hf:owner/name, or hf: and a folder; unless `frozen`, it is trained further. `lam` 0 takes one nat of
-    label for each feature.
-    """
-    below = Pretrained(image, encoder, frozen)
-    network: Encoder = registry.part("encoders", "dense")(below.image, width=width)
-    decoder: Decoder = registry.part("decoders", "dense")(below.image, dim, width=width)
-    terms = {"features": Term(pixels), "kl": Term(cost("kl"), beta, warmup)}
-    if classes >= 2:
-        terms["label"] = Term(label, lam or float(below.features))
-    head = LabelHead(dim, classes) if classes >= 2 else None
-    parts = Gaussian(network.features, dim, free_bits), decoder, Features(below.features), Objective(terms), head
-    return Autoencoder(image, network, *parts, backbone=below)
-
-
-PRESETS: dict[str, Preset] = {preset.__name__: preset for preset in (ae, cae, vae, vae_cnn, vqvae, mae, features)}
-
-
-def find(preset: str) -> Preset:
-    """The function of that name.
-
-    Raises:
-        ApercuError: no such preset.
-    """
-    if preset not in PRESETS:
-        raise ApercuError(f"there is no preset {preset!r}; choose one of: {', '.join(PRESETS)}")
-    return PRESETS[preset]
-
-
-def defaults(preset: str) -> dict[str, Any]:
-    """The settings of `preset` where none is given.
-
-    Raises:
-        ApercuError: no such preset.
-    """
-    parameters = inspect.signature(find(preset)).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
-
-
-def check(preset: str, settings: dict[str, Any]) -> None:
-    """See that `preset` has these settings and can use their values.
-
-    Raises:
-        ApercuError: no such preset, no such setting, or a value that means nothing.
-    """
-    check_values(settings, find(preset), ("dim", "width", "codes", "depth", "stages", "blocks"))
-
-
-def build(preset: str, image: ImageSpec, classes: int, settings: dict[str, Any]) -> Autoencoder:
-    """The model that `preset` makes of these settings.
-
-    Raises:
-        ApercuError: no such preset, no such setting, or images that this preset cannot take.
-    """
-    check(preset, settings)
-    model = PRESETS[preset](image, classes, **settings)
-    if model.fixed_size and not image.uniform:
-        raise ApercuError(
-            f"the images differ in size (up to {image.height}×{image.width}) and preset {preset} needs one size; "
-            "give --size HEIGHTxWIDTH, or use --preset vqvae, which takes any size"
-        )
-    return model
+    damage = parse(corruption)
+    return Autoencoder(image, network, bottleneck, decoder, pixel, Objective(terms), head, corruption=damage)
 
 
 def _at_least_two(classes: int, preset: str) -> int:
