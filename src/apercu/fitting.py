@@ -25,6 +25,7 @@ from apercu.data.images import fingerprint
 from apercu.data.labels import check_labelled
 from apercu.data.open import Images
 from apercu.data.opening import Opening
+from apercu.data.tiles import cut
 from apercu.engine import choose_device, choose_precision, first_process
 from apercu.errors import ApercuError, FormatError
 from apercu.model import Autoencoder
@@ -42,7 +43,8 @@ RUN = "run.json"
 class Job:
     """A run that is ready to train: its images are open and its model is built.
 
-    `seen`: the images as what is trained sees them: those of `data`, or what a frozen encoder makes of them.
+    `seen`: the images as what is trained sees them: those of `data`, their tiles, or what a frozen encoder makes of
+    them.
     """
 
     data: Images
@@ -88,11 +90,14 @@ def prepare(
     fit: Fit = "error",
     channels: int | None = None,
     strict: bool = False,
+    normal: str | None = None,
     resume: bool = False,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Job:
     """Open the images, hide labels, and build the model; `resume` takes all else from the run stopped in `out`.
+
+    `normal`: the class that alone is learnt from, "" for that called good, normal or ok; None for all.
 
     Raises:
         ApercuError: images, labels, preset or settings that do not fit; or a folder that holds a model or a run.
@@ -104,7 +109,7 @@ def prepare(
         if folder is not None and not overwrite:
             _refuse_to_overwrite(folder)
         edges = None if size is None else "x".join(map(str, parse_size(size) or ()))
-        opening = Opening(None if labels is None else str(labels), edges, fit, channels, strict)
+        opening = Opening(None if labels is None else str(labels), edges, fit, channels, strict, normal)
         training = training or Training()
         recipe = Recipe(preset or "", dict(settings or {}), ImageSpec(0, 0, 0), seed=training.seed)
         recipe.training, recipe.data["request"] = dataclasses.asdict(training), dataclasses.asdict(opening)
@@ -136,6 +141,8 @@ def prepare(
         notes = begin(network, recipe, data.train)
         recipe.data["notes"] += [note for note in notes if note not in recipe.data["notes"]]
     seen = data if network.backbone is None else stand_on(network.backbone, data, device, progress)
+    seen, notes = _in_tiles(seen, recipe.settings.get("tile", 0))
+    recipe.data["notes"] += [note for note in notes if note not in recipe.data["notes"]]
     return Job(data, seen, network, recipe, training, folder, going_on)
 
 
@@ -151,6 +158,7 @@ def fit(
     size: str | int | tuple[int, int] | None = None,
     fit: Fit = "error",
     channels: int | None = None,
+    normal: str | None = None,
     overwrite: bool = False,
 ) -> Model:
     """Train a model on a person's own images and return it; with `out`, it is also written there.
@@ -165,6 +173,7 @@ def fit(
         training: how to train.
         size: (height, width) or "HEIGHTxWIDTH", for images that differ in size; `fit` says how they get it.
         channels: 1 for grey, 3 for colour.
+        normal: the class that alone is learnt from, "" for that called good, normal or ok; None for all.
         overwrite: whether `out` may already hold a model.
 
     Raises:
@@ -182,6 +191,7 @@ def fit(
         size=size,
         fit=fit,
         channels=channels,
+        normal=normal,
         overwrite=overwrite,
     )
     for _ in job.run():
@@ -198,7 +208,7 @@ def _refuse_to_overwrite(folder: Path) -> None:
 
 def _clear(folder: Path) -> None:
     """Take away what an earlier model or run left in the folder, and nothing else."""
-    for pattern in (NAME, RUN, store.RECIPE, store.WEIGHTS, "history.csv", "classify.*", "report.html"):
+    for pattern in (NAME, RUN, store.RECIPE, store.WEIGHTS, "history.csv", "classify.*", "anomaly.*", "report.html"):
         for path in folder.glob(pattern):
             path.unlink()
     shutil.rmtree(folder / "tensorboard", ignore_errors=True)
@@ -217,6 +227,15 @@ def _stopped(folder: Path | None) -> Recipe:
         return Recipe(**(content | {"image": ImageSpec(**content["image"])}))
     except (ValueError, KeyError, TypeError) as error:
         raise FormatError(f"{path} is damaged ({error}); start the run again with --overwrite") from error
+
+
+def _in_tiles(images: Images, side: int) -> tuple[Images, list[str]]:
+    """The images to learn from in tiles of `side` pixels, where they are larger and it is not 0; and in words."""
+    if not side or max(images.train.spec.shape[1:]) <= side:
+        return images, []
+    train, val = (cut(part, (side, side)).images for part in (images.train, images.val))
+    words = f"larger images than {side} pixels a side are learnt from in tiles: {len(train)} of {len(images.train)}"
+    return dataclasses.replace(images, train=train, val=val), [words]
 
 
 def _summary(data: Images) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from apercu.augment import Views
 from apercu.bottlenecks.base import Bottleneck
+from apercu.corruptions import Corruption
 from apercu.decoders.base import Decoder
 from apercu.encoders.base import Encoder
 from apercu.encoders.pretrained import Pretrained
@@ -30,6 +31,7 @@ class Autoencoder(nn.Module):
     `fixed_size`: every image must have the size in `image`; otherwise any height and width fit. `views`: how training
     varies the images, if it does; `masking`: what it hides of them, which must then be predicted.
     `backbone`: a pretrained encoder whose features stand in place of the pixels, for everything above it.
+    `corruption`: the damage that training does to the images and the decoder must undo.
     """
 
     def __init__(
@@ -44,13 +46,14 @@ class Autoencoder(nn.Module):
         views: Views | None = None,
         masking: Masking | None = None,
         backbone: Pretrained | None = None,
+        corruption: Corruption | None = None,
     ) -> None:
         super().__init__()
         self.image = image
         self.encoder, self.bottleneck, self.decoder = encoder, bottleneck, decoder
         self.likelihood, self.objective = likelihood, objective
         self.heads = nn.ModuleDict({} if label_head is None else {"label": label_head})
-        self.views, self.masking = views, masking
+        self.views, self.masking, self.corruption = views, masking, corruption
         self.backbone = backbone
         self.fixed_size = encoder.vector and backbone is None
 
@@ -131,6 +134,8 @@ class Autoencoder(nn.Module):
         """Every term of the objective, each (B,) in nats, with the output they were read from."""
         if self.training and self.views is not None:
             batch = self.views(batch)
+        if self.training and self.corruption is not None:
+            batch = self.corruption.damaged(batch)
         batch = dataclasses.replace(batch, x=self.seen(batch.x))
         if self.bottleneck.differentiates_input:
             batch = dataclasses.replace(batch, x=batch.x.detach().requires_grad_())

@@ -58,7 +58,7 @@ class Objective:
     @property
     def reads_pixels(self) -> bool:
         """Whether a price needs the decoder."""
-        return any(term.price in (pixels, visible_pixels) for term in self.terms.values())
+        return any(term.price in (pixels, visible_pixels, weighed_pixels) for term in self.terms.values())
 
     def __repr__(self) -> str:
         parts = [f"{term.weight:g}·{name}" for name, term in self.terms.items()]
@@ -67,12 +67,17 @@ class Objective:
 
 def pixels(output: Output, batch: Batch) -> Tensor:
     """−ln p(x | z), (B,); where pixels are hidden, of those alone, at their mean price for the whole image."""
-    return _priced(output, batch.x, batch.hidden)
+    return _priced(output, batch.target, batch.hidden)
 
 
 def visible_pixels(output: Output, batch: Batch) -> Tensor:
     """The same of the pixels that are not hidden, (B,)."""
-    return _priced(output, batch.x, None if batch.hidden is None else ~batch.hidden)
+    return _priced(output, batch.target, None if batch.hidden is None else ~batch.hidden)
+
+
+def weighed_pixels(output: Output, batch: Batch) -> Tensor:
+    """λ · −ln p(x | z), (B,), with the λ of each image's quality, which its bottleneck charges."""
+    return output.code.costs["lam"] * pixels(output, batch)
 
 
 def _priced(output: Output, x: Tensor, counted: Tensor | None) -> Tensor:

@@ -54,7 +54,7 @@ class Batch:
     `x`: (B, C, H, W) float32 in [0, 1]; `y`: (B,) int64, −1 where the label is unknown; `index`: (B,) int64, the
     positions in the image set, so that an error can name its images; `strong`: other views of
     the same images, (B, C, H, W), that must be given the same answer; `hidden`: (B, 1, H, W) bool, the pixels that the
-    encoder does not see.
+    encoder does not see; `clean`: (B, C, H, W), the images as they were before `x` was damaged.
     """
 
     x: Tensor
@@ -62,6 +62,12 @@ class Batch:
     index: Tensor
     strong: Tensor | None = None
     hidden: Tensor | None = None
+    clean: Tensor | None = None
+
+    @property
+    def target(self) -> Tensor:
+        """What the decoder must explain, (B, C, H, W): the clean images, or `x` where nothing was damaged."""
+        return self.x if self.clean is None else self.clean
 
 
 @dataclass(frozen=True)

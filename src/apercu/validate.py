@@ -69,7 +69,9 @@ def validate(
     with torch.random.fork_rng(), precision or nullcontext():
         torch.manual_seed(0)
         for batch in in_order(images, batch_size, device):
-            prices, output = model.price(batch, noise=True)
+            # The weights that are kept are those that undo damage best; a score is of an image as it is.
+            seen = batch if model.corruption is None else model.corruption.damaged(batch)
+            prices, output = model.price(seen, noise=True)
             count += len(batch.y)
             for name, price in prices.items():
                 sums[name] = sums.get(name, 0.0) + float(price.sum())

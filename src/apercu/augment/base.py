@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -54,15 +55,20 @@ class OneOf(Op):
 
     def __call__(self, x: Tensor) -> Tensor:
         """(B, C, H, W) in [0, 1] → the same shape and range."""
-        # Up to a few slots more than images: each operation has as many, and each image any of them.
-        each = -(-len(x) // len(self.ops))
-        slots = torch.randperm(each * len(self.ops), device=x.device)
-        parts = x[slots % len(x)].chunk(len(self.ops))
-        done = torch.cat([op(part) for op, part in zip(self.ops, parts, strict=True)])
-        return done[slots.argsort()[: len(x)]]
+        return shared_out(x, self.ops)
 
     def __str__(self) -> str:
         return f"one of ({'; '.join(map(str, self.ops))})"
+
+
+def shared_out(x: Tensor, ops: Sequence[Callable[[Tensor], Tensor]]) -> Tensor:
+    """What one of `ops` makes of each image, (B, C, H, W) → the same shape; all of them equally often."""
+    # Up to a few slots more than images: each operation has as many, and each image any of them.
+    each = -(-len(x) // len(ops))
+    slots = torch.randperm(each * len(ops), device=x.device)
+    parts = x[slots % len(x)].chunk(len(ops))
+    done = torch.cat([op(part) for op, part in zip(ops, parts, strict=True)])
+    return done[slots.argsort()[: len(x)]]
 
 
 def draw(x: Tensor, largest: float) -> Tensor:

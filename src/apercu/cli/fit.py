@@ -12,8 +12,10 @@ import typer
 from apercu import registry
 from apercu.cli.describe import recipe_in_words
 from apercu.cli.follow import counting, follow
+from apercu.cli.learn import View
 from apercu.cli.options import Channels, Device, Fit, Images, Json, Settings, Size
-from apercu.cli.output import SHOWN, Stopped, note, plain, show
+from apercu.cli.output import SHOWN, Stopped, in_words, note, plain, show
+from apercu.errors import ApercuError
 from apercu.settings import parse_settings
 
 if TYPE_CHECKING:
@@ -29,6 +31,16 @@ def fit(
         str | None,
         typer.Option(
             "--preset", metavar="NAME", help="See apercu presets; vae_cnn, or vae where there are no classes."
+        ),
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option("--task", metavar="NAME", help="What it is for, instead of --preset: anomaly, compress, restore."),
+    ] = None,
+    normal: Annotated[
+        str | None,
+        typer.Option(
+            "--normal", metavar="CLASS", help="Learn from this class alone; for --task anomaly good, normal or ok."
         ),
     ] = None,
     setting: Settings = None,
@@ -101,6 +113,7 @@ def fit(
         precision=precision,
         compile=compile,
     )
+    preset, usual = _for_task(task, preset, start)
     with counting("looking at images") as progress:
         job = prepare(
             images,
@@ -108,12 +121,13 @@ def fit(
             labels=labels,
             start=start,
             out=out,
-            settings={} if resume else _settings(preset, setting or [], start),
+            settings={} if resume else usual | _settings(preset, setting or [], start),
             training=training,
             size=size,
             fit=fit or "error",
             channels=channels,
             strict=strict,
+            normal="" if normal is None and task == "anomaly" else normal,
             resume=resume,
             overwrite=overwrite,
             progress=progress,
@@ -127,9 +141,22 @@ def fit(
     except KeyboardInterrupt:
         again = shlex.join(["apercu", "fit", images, "-o", str(out), "--resume"])
         raise Stopped(f"stopped; go on with: {again}") from None
-    _learn_to_classify(model, job.data)
+    if task is None:
+        _learn_to_classify(model, job.data)
+    _learn_to_detect(model, images)
     words = recipe_in_words(model.recipe)
     show({"model": str(out), **asdict(model.recipe)}, f"{words}\nthe model is in {out}", as_json)
+
+
+def _for_task(task: str | None, preset: str | None, start: Path | None) -> tuple[str | None, dict[str, Any]]:
+    """The preset that a task asks for and its settings; those that were given where there is no task."""
+    from apercu.presets import for_task
+
+    if task is None:
+        return preset, {}
+    if preset is not None or start is not None:
+        raise ApercuError(f"--task chooses the preset, and so does {'--preset' if preset else '--from'}; give one")
+    return for_task(task)
 
 
 def _settings(preset: str | None, pairs: list[str], start: Path | None) -> dict[str, Any]:
@@ -181,3 +208,14 @@ def _learn_to_classify(model: Model, images: Opened) -> None:
     if (images.val.labels >= 0).any():
         model.recipe.metrics["classify"] = plain(classify.evaluate(images.val))
         save_recipe(model.recipe, model.folder)
+
+
+def _learn_to_detect(model: Model, images: str) -> None:
+    """Let a model of normal images find what is odd; known defects among the images choose how."""
+    normal = model.recipe.data["request"].get("normal")
+    if normal is None or model.folder is None:
+        return
+    note("learning what is normal")
+    opened = View(None, None, None).whole(model, images)
+    detect = registry.part("tasks", "anomaly")(model, normal=normal)
+    note(in_words(detect.fit(model.images(opened, "train"), model.images(opened, "val"))))
