@@ -58,7 +58,7 @@ def evaluate(
 
 def task_command(name: str) -> Callable[..., None]:
     """The command of the task `name`."""
-    counted = "n" in task_settings(name)
+    has = task_settings(name)
 
     def run(
         model: ModelFolder,
@@ -70,7 +70,10 @@ def task_command(name: str) -> Callable[..., None]:
         learn: Learn = None,
         labels: Labels = None,
         shots: Shots = None,
-        n: int | None = typer.Option(None, "-n", metavar="N", hidden=not counted, help="The same as -s n=N."),
+        n: int | None = typer.Option(None, "-n", metavar="N", hidden="n" not in has, help="The same as -s n=N."),
+        mask: str | None = typer.Option(
+            None, "--mask", metavar="FILE|DIR", hidden="mask" not in has, help="The same as -s mask=FILE."
+        ),
         split: Split = "all",
         size: Size = None,
         fit: Fit = None,
@@ -81,7 +84,8 @@ def task_command(name: str) -> Callable[..., None]:
         view = View(size, fit, channels)
         if images is None and registry.part("tasks", name).needs_images:
             raise ApercuError(f"{name} needs images: apercu {name} {model} IMAGES")
-        pairs = [*(setting or []), *([] if n is None else [f"n={n}"])]
+        short = {"n": n, "mask": mask}
+        pairs = [*(setting or []), *(f"{key}={value}" for key, value in short.items() if value is not None)]
         lesson = Lesson(learn, labels if learn or not names_file(labels) else None, shots)
         ready = _ready(name, model, pairs, lesson, view, device, images)
         known = _known(labels, learn, images)

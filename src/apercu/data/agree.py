@@ -41,6 +41,7 @@ def agree(found: Found, seen: Survey, resize: Resize, channels: int | None, memo
     elif resize.size is not None and resize.fit != "error":
         notes.append(f"every image is {height}×{width}, by {resize.fit} where it was not")
     maximum = WHITE[depth] if found.maximum is None else found.maximum
+    drawn = _numbers if found.marked else _mask
     spec = ImageSpec(target, height, width, maximum, uniform)
     together = ImageSet(
         spec=spec,
@@ -51,6 +52,8 @@ def agree(found: Found, seen: Survey, resize: Resize, channels: int | None, memo
         hashes=np.frombuffer(b"".join(seen.hashes), np.uint8).reshape(-1, 16),
         pixels=_store(seen, Widen(target, depth), resize, spec, memory),
         rows=np.arange(len(seen.ids)),
+        masks={name: partial(drawn, loader, resize) for name, loader in found.masks.items()},
+        marked=found.marked,
     )
     return together, notes
 
@@ -142,6 +145,25 @@ def _make(loader: Loader, resize: Resize, widen: Widen, size: tuple[int, int], n
     if image.shape[1:] != size or image.dtype != DEPTHS[widen.depth]:
         raise ApercuError(f"{name}: it changed since it was opened: open the images again")
     return image
+
+
+def _mask(loader: Loader, resize: Resize) -> NDArray[np.bool_]:
+    """(H, W): what is at least half as bright as the brightest, antialiased edges and masks of ones included."""
+    pixels = resize(loader().pixels).max(0)
+    marked: NDArray[np.bool_] = (pixels > 0) & (2.0 * pixels >= pixels.max())
+    return marked
+
+
+def _numbers(loader: Loader, resize: Resize) -> NDArray[np.int16]:
+    """(H, W): numbers of classes, which no interpolation may mix."""
+    drawn: NDArray[np.int16] = loader().pixels[0].astype(np.int16)
+    if resize.size is not None and resize.fit == "resize":
+        pairs = zip(resize.size, drawn.shape, strict=True)
+        nearest = np.ix_(*((np.arange(n) * 2 + 1) * have // (2 * n) for n, have in pairs))
+        drawn = drawn[nearest]
+    else:
+        drawn = resize(drawn[None])[0]
+    return drawn
 
 
 def _unique(ids: list[str]) -> list[str]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,9 @@ class ImageSet:
 
     `ids`: N unique names, a path relative to the folder or `train-images-idx3-ubyte.gz#12`; `labels`: (N,) int64, −1
     where unknown, otherwise an index into `classes`; `sizes`: (N, 2), height and width; `hashes`: (N, 16) uint8, a
-    digest of each image's type, shape and pixels as decoded; `rows`: (N,), where the images stand in `pixels`.
+    digest of each image's type, shape and pixels as decoded; `rows`: (N,), where the images stand in `pixels`;
+    `masks`: by id, what reads the mask of an image that has one, (H, W): bool, or where `marked` names what the values
+    1, 2, … mean, int16 with 0 for nothing and −1 for unknown.
     """
 
     spec: ImageSpec
@@ -43,6 +45,8 @@ class ImageSet:
     hashes: NDArray[np.uint8]
     pixels: Pixels
     rows: NDArray[np.int64]
+    masks: Mapping[str, Callable[[], NDArray[Any]]] = field(default_factory=dict)
+    marked: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -69,6 +73,33 @@ class ImageSet:
                     "open them with size= and fit='resize', 'crop' or 'pad'"
                 )
         return self.pixels.read(self.rows[chosen])
+
+    def mask(self, index: int) -> NDArray[np.bool_] | None:
+        """Where something is marked in the image at `index`, (H, W); None where nobody drew a mask of it.
+
+        Raises:
+            ApercuError: the mask cannot be read, or has another size than its image.
+        """
+        drawn = self.numbers(index)
+        return None if drawn is None else drawn > 0
+
+    def numbers(self, index: int) -> NDArray[Any] | None:
+        """The mask of the image at `index` as it is in `masks`, (H, W); None where nobody drew one.
+
+        Raises:
+            ApercuError: the mask cannot be read, or has another size than its image.
+        """
+        name = self.ids[index]
+        if name not in self.masks:
+            return None
+        try:
+            drawn = self.masks[name]()
+        except ApercuError as error:
+            raise ApercuError(f"the mask of {name}: {error}") from None
+        if drawn.shape != tuple(self.sizes[index].tolist()):
+            (height, width), (h, w) = drawn.shape, self.sizes[index].tolist()
+            raise ApercuError(f"the mask of {name} is {height}×{width} and the image {h}×{w}: draw it at that size")
+        return drawn
 
     def subset(self, indices: NDArray[Any] | Sequence[int]) -> ImageSet:
         """A view of the images at `indices`; no pixel is copied."""
@@ -114,7 +145,7 @@ def join(sets: Sequence[ImageSet]) -> ImageSet:
         ApercuError: the sets differ in spec or classes.
     """
     first = sets[0]
-    if any((s.spec, s.classes) != (first.spec, first.classes) for s in sets):
+    if any((s.spec, s.classes, s.marked) != (first.spec, first.classes, first.marked) for s in sets):
         raise ApercuError("only sets with the same kind of image and the same classes can be joined")
     pixels, rows = first.pixels, [s.rows for s in sets]
     if any(s.pixels is not pixels for s in sets):
@@ -129,4 +160,6 @@ def join(sets: Sequence[ImageSet]) -> ImageSet:
         hashes=np.concatenate([s.hashes for s in sets]),
         pixels=pixels,
         rows=np.concatenate(rows),
+        masks={name: mask for s in sets for name, mask in s.masks.items()},
+        marked=first.marked,
     )

@@ -1,4 +1,4 @@
-"""What the task classify keeps beside a model: words in its recipe, arrays in files of its folder."""
+"""What a task keeps beside a model: words in its recipe, arrays in files of its folder."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ Arrays = dict[str, NDArray[Any]]
 class Beside:
     """Named arrays, each name with a few words about them; in memory where the model has no folder."""
 
-    def __init__(self, model: Model) -> None:
-        self.model = model
+    def __init__(self, model: Model, task: str = "classify") -> None:
+        self.model, self.task = model, task
         self.arrays: dict[str, Arrays] = {}
 
     @property
     def about(self) -> dict[str, Any]:
         """The recipe's entry."""
-        about: dict[str, Any] = self.model.recipe.tasks.get("classify", {})
+        about: dict[str, Any] = self.model.recipe.tasks.get(self.task, {})
         return about
 
     def keep(self, name: str, arrays: Arrays, words: dict[str, Any]) -> None:
-        """Keep arrays as `classify.NAME.safetensors`, and the words in the recipe."""
-        self.model.recipe.tasks.setdefault("classify", {})[name] = words
+        """Keep arrays as `TASK.NAME.safetensors`, and the words in the recipe."""
+        self.model.recipe.tasks.setdefault(self.task, {})[name] = words
         self.arrays[name] = arrays
         tensors = {key: torch.from_numpy(np.ascontiguousarray(values)) for key, values in arrays.items()}
         self.write(f"{name}.safetensors", save_tensors(tensors))
@@ -44,13 +44,13 @@ class Beside:
         """
         if name not in self.about:
             return None
-        folder, file = self.model.folder, f"classify.{name}.safetensors"
+        folder, file = self.model.folder, f"{self.task}.{name}.safetensors"
         if name not in self.arrays and folder is not None and (folder / file).is_file():
             tensors = load_tensors(store.read_file(self.model.recipe, folder, file))
             self.arrays[name] = {key: values.numpy() for key, values in tensors.items()}
         return self.arrays.get(name)
 
     def write(self, ending: str, data: bytes) -> None:
-        """Write `classify.ENDING` and the recipe, where there is a folder."""
+        """Write `TASK.ENDING` and the recipe, where there is a folder."""
         if self.model.folder is not None:
-            store.add_file(self.model.recipe, self.model.folder, f"classify.{ending}", data)
+            store.add_file(self.model.recipe, self.model.folder, f"{self.task}.{ending}", data)

@@ -41,13 +41,19 @@ class Part:
 
 @dataclass
 class Found:
-    """A data set as its source describes it; `maximum` is the value that means white, where it is not the type's."""
+    """A data set as its source describes it; `maximum` is the value that means white, where it is not the type's.
+
+    `masks`: by id, what decodes the mask of an image that has one; `marked`: what their values 1, 2, … mean, where they
+    are numbers of classes.
+    """
 
     parts: list[Part]
     classes: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     maximum: float | None = None
+    masks: dict[str, Loader] = field(default_factory=dict)
+    marked: tuple[str, ...] = ()
 
 
 def as_path(images: object) -> Path | None:

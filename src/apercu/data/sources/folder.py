@@ -1,4 +1,7 @@
-"""A folder of image files, or one image file: class sub-folders or flat, with optional train, val and test above."""
+"""A folder of image files, or one image file: class sub-folders or flat, with optional train, val and test above.
+
+Masks of its images are kept apart from them, wherever they lie.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,8 @@ import numpy as np
 
 from apercu.data.decode import EXTENSIONS, decode_file
 from apercu.data.images import Problem
-from apercu.data.sources.base import SPLITS, Found, Part, as_path, number_labels, unknown
+from apercu.data.sources._masks import decode_numbers, named_numbers, part_masks
+from apercu.data.sources.base import SPLITS, Found, Loader, Part, as_path, number_labels, unknown
 from apercu.errors import ApercuError
 
 UNLABELLED = {"unlabelled", "unlabeled"}
@@ -39,6 +43,12 @@ def open(images: object) -> Found:
             f"there is no image in {str(root)!r}{reason}: name a folder that holds PNG, JPEG or TIFF files"
         )
     notes = [f"left out, having no image's extension: {others} files"] if others else []
+    everything = len(files)
+    files, masks = part_masks(files)
+    if len(files) < everything:
+        notes.append(
+            f"{everything - len(files)} files are masks, of {len(masks)} of the images, and no images themselves"
+        )
     splits, folders = _read_layout([PurePosixPath(f).parts[:-1] for f in files])
     names = ["" if f.lower() in UNLABELLED else f for f in folders]
     labels, classes = number_labels(np.array(names, dtype=object))
@@ -52,7 +62,10 @@ def open(images: object) -> Found:
         Part([partial(decode_file, str(root / files[i])) for i in rows], [files[i] for i in rows], labels[rows], split)
         for split, rows in by_split.items()
     ]
-    return Found(parts, classes, notes, problems)
+    marked = named_numbers(root, masks)
+    decode_mask = decode_numbers if marked else decode_file
+    drawn: dict[str, Loader] = {name: partial(decode_mask, str(root / mask)) for name, mask in masks.items()}
+    return Found(parts, classes, notes, problems, masks=drawn, marked=marked)
 
 
 def _walk(root: Path) -> tuple[list[str], int, list[Problem]]:
