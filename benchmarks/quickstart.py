@@ -6,6 +6,7 @@ images and these labels), PSNR of reconstructions, and the use of the codebook. 
 the same layers, batch, learning rate and epochs, and the baselines without an autoencoder.
 
 Run: python benchmarks/quickstart.py [--seeds 3] [--only vae,vqvae]      (pythae on PYTHONPATH; without it, ours alone)
+     python benchmarks/quickstart.py --table                               (what was measured, as a table)
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ RUNS: dict[str, tuple[dict[str, Any], int, float]] = {
     "vae_cnn": ({"width": 16}, 5, 2e-3),
 }
 """Preset: settings beyond its defaults, epochs, learning rate."""
+DOMAINS = {"mnist": "digits", "fashion_mnist": "objects"}
+"""How `vae_cnn` may vary the images: clothes may be mirrored."""
 
 
 def labelled(data: Images, per_class: int, seed: int) -> ImageSet:
@@ -51,9 +54,10 @@ def labelled(data: Images, per_class: int, seed: int) -> ImageSet:
     return hide_labels(data, per_class * len(data.train.classes), seed).train
 
 
-def train(data: Images, preset: str, seed: int) -> tuple[Model, float]:
+def train(data: Images, preset: str, seed: int, domain: str = "") -> tuple[Model, float]:
     """Train by the preset; the seconds include validation."""
     settings, epochs, rate = RUNS[preset]
+    settings = settings | ({"domain": domain} if domain else {})
     training = Training(epochs=epochs, batch=BATCH, learning_rate=rate, seed=seed, device="cpu", validations=epochs)
     job = prepare(data, preset=preset, settings=settings, training=training)
     started = time.monotonic()
@@ -77,10 +81,10 @@ def unsupervised(data: Images, preset: str, seed: int) -> dict[str, Any]:
     return result
 
 
-def joint(data: Images, per_class: int, seed: int) -> dict[str, Any]:
+def joint(data: Images, domain: str, per_class: int, seed: int) -> dict[str, Any]:
     """Learn from all images and a few labels together."""
     few = hide_labels(data, per_class * len(data.train.classes), seed)
-    model, seconds = train(few, "vae_cnn", seed)
+    model, seconds = train(few, "vae_cnn", seed, domain)
     accuracy = Classify(model).evaluate(data.test)["accuracy"]
     psnr = Reconstruct(model).evaluate(data.test)["psnr"]
     return {"seconds": round(seconds), "psnr": psnr, f"accuracy_{per_class}": accuracy}
@@ -121,16 +125,61 @@ def main(seeds: int, only: list[str]) -> None:
         for preset in [p for p in RUNS if p in only and p != "vae_cnn"]:
             record.once(f"{name}, {preset}, seed {seed}", partial(unsupervised, data, preset, seed))
         for per_class in LABELS if "vae_cnn" in only else ():
-            record.once(f"{name}, vae_cnn {per_class}, seed {seed}", partial(joint, data, per_class, seed))
+            record.once(
+                f"{name}, vae_cnn {per_class}, seed {seed}", partial(joint, data, DOMAINS[name], per_class, seed)
+            )
         if "baselines" in only:
             record.once(f"{name}, baselines, seed {seed}", partial(baselines, data, seed))
         for preset in ("vae", "vqvae") if "pythae" in only and with_peer else ():
             record.once(f"{name}, pythae {preset}, seed {seed}", partial(pythae, data, preset, seed))
 
 
+def table() -> str:
+    """Means over seeds with their spread, in Markdown: a line for each system, the data sets one after the other."""
+    gathered: dict[tuple[str, str], dict[str, list[float]]] = {}
+    for name, figures in Record("quickstart", "").figures.items():
+        data, system, _ = name.split(", ")
+        if system == "baselines":
+            for part in ("pixels_svm", "pca_svm"):
+                own = {key.replace(part, "accuracy"): value for key, value in figures.items() if part in key}
+                _gather(gathered, data, part.replace("pixels_svm", "pixels + SVM").replace("pca_svm", "PCA + SVM"), own)
+        else:
+            _gather(gathered, data, system.removesuffix(" 100").removesuffix(" 10"), figures)
+    lines = [
+        "| data | system | 10 labels a class | 100 labels a class | PSNR, dB | codes in use | minutes |",
+        "|---" * 7 + "|",
+    ]
+    for (data, system), values in gathered.items():
+        cells = [_cell(values, f"accuracy_{n}", 100, " %") for n in LABELS]
+        cells += [
+            _cell(values, "psnr", 1, ""),
+            _cell(values, "codebook_use", 100, " %"),
+            _cell(values, "seconds", 1 / 60, ""),
+        ]
+        lines.append(" | ".join([f"| {data}", system, *cells]) + " |")
+    return "\n".join(lines)
+
+
+def _gather(
+    into: dict[tuple[str, str], dict[str, list[float]]], data: str, system: str, figures: dict[str, Any]
+) -> None:
+    for key, value in figures.items():
+        if isinstance(value, int | float):
+            into.setdefault((data, system), {}).setdefault(key, []).append(value)
+
+
+def _cell(values: dict[str, list[float]], key: str, unit: float, sign: str) -> str:
+    found = np.array(values.get(key, [])) * unit
+    return f"{found.mean():.1f} ± {found.std(ddof=1):.1f}{sign}" if len(found) > 1 else "–"
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", default=",".join([*RUNS, "baselines", "pythae"]))
+    parser.add_argument("--table", action="store_true")
     arguments = parser.parse_args()
-    main(arguments.seeds, arguments.only.split(","))
+    if arguments.table:
+        print(table())
+    else:
+        main(arguments.seeds, arguments.only.split(","))
