@@ -51,15 +51,26 @@ def arguments(function: ast.FunctionDef, text: str) -> dict[str, str]:
 
 def presets() -> dict[str, dict[str, str]]:
     """The functions that the table PRESETS names, with their arguments."""
-    text = (SOURCE / "presets.py").read_text(encoding="utf-8")
-    functions = {node.name: node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)}
+    functions = {}
+    for file in (SOURCE / "presets").glob("*.py"):
+        text = file.read_text(encoding="utf-8")
+        for node in ast.parse(text).body:
+            if isinstance(node, ast.FunctionDef):
+                functions[node.name] = arguments(node, text)
     table = next(
         node
-        for node in ast.parse(text).body
+        for node in tree("presets/__init__.py").body
         if isinstance(node, ast.AnnAssign) and "PRESETS" in ast.unparse(node.target)
     )
-    named = [node.id for node in ast.walk(table) if isinstance(node, ast.Name) and node.id in functions]
-    return {name: arguments(functions[name], text) for name in named}
+    return {n.id: functions[n.id] for n in ast.walk(table) if isinstance(n, ast.Name) and n.id in functions}
+
+
+def for_tasks() -> dict[str, str]:
+    """The preset that the table FOR_TASKS names for each task."""
+    assign = next(n for n in tree("presets/__init__.py").body if "FOR_TASKS" in ast.unparse(n)[:20])
+    assert isinstance(assign, ast.AnnAssign)
+    assert assign.value is not None
+    return {task: preset for task, (preset, _) in ast.literal_eval(assign.value).items()}
 
 
 def cells(page: Path, after: str = "") -> dict[str, str]:
@@ -67,8 +78,9 @@ def cells(page: Path, after: str = "") -> dict[str, str]:
     text = page.read_text(encoding="utf-8")
     assert after in text, f"{page.name} has no {after!r}"
     section = text.partition(after)[2].partition("\n## ")[0]
-    rows = [line.split("|") for line in re.sub(r"\|.*\n\|---.*\n", "", section).splitlines() if line.startswith("|")]
-    return {row[1].strip().strip("`"): row[2].strip().strip("`") for row in rows}
+    lines = [line for line in re.sub(r"\|.*\n\|---.*\n", "", section).splitlines() if line.startswith("|")]
+    rows = [[cell.replace("\\|", "|").strip().strip("`") for cell in re.split(r"(?<!\\)\|", line)] for line in lines]
+    return {row[1]: row[2] for row in rows}
 
 
 def fenced(page: Path) -> Iterator[tuple[str, str]]:
@@ -211,7 +223,7 @@ def test_every_command_exists_with_its_options_and_settings(page: str, words: li
         assert (SOURCE / "tasks" / f"{words[1]}.py").is_file(), f"{page}: there is no task {words[1]}"
     pairs = [value.partition("=")[0] for word, value in itertools.pairwise(words) if word == "-s"]
     if pairs and words[0] in ("fit", "curve", "tune"):
-        preset = given.get("--preset", "vae_cnn").partition(",")[0]
+        preset = for_tasks().get(given.get("--task", ""), given.get("--preset", "vae_cnn").partition(",")[0])
         assert set(pairs) <= set(preset_signatures()[preset].settings)
     elif pairs:
         assert set(pairs) <= set(task_settings(words[1] if words[0] == "evaluate" else words[0]))

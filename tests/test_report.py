@@ -29,6 +29,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "vae_cnn": {"dim": 8, "width": 4},
     "vqvae": {"dim": 4, "width": 4, "codes": 8},
     "mae": {"dim": 4, "width": 8, "blocks": 1},
+    "dae": {"width": 4, "blocks": 1},
+    "codec": {"width": 4, "dim": 4, "depth": 2},
 }
 
 

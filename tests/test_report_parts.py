@@ -12,10 +12,10 @@ from PIL import Image
 import apercu
 from apercu import Model, Training
 from apercu.maps import maps, neighbour_agreement
+from apercu.pages.pictures import Film, data_uri, sheet
+from apercu.pages.words import brief, percent, wilson
 from apercu.report.again import make_again
-from apercu.report.pictures import Film, data_uri, sheet
 from apercu.report.plots import bars, chart, nice_ticks
-from apercu.report.words import brief, percent, wilson
 
 from .conftest import shapes
 

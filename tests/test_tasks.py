@@ -41,7 +41,7 @@ def plain_model() -> Model:
     return apercu.fit("sklearn:digits", preset="ae", training=FAST)
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", sorted(set(TASKS) - {"segment"}))  # which needs masks: see test_segment
 def test_every_task_keeps_the_contract(name: str, model: Model, digits: Images, tmp_path: Path) -> None:
     part = registry.part("tasks", name)
     assert issubclass(part, Task)

@@ -21,7 +21,15 @@ def blocks(page: Path) -> list[tuple[str, str]]:
 
 
 def test_there_are_tutorials() -> None:
-    assert [page.stem for page in PAGES] == ["ten-labels", "what-to-label-next", "worth-labelling-more"]
+    assert [page.stem for page in PAGES] == [
+        "a-year-of-inspection-images",
+        "good-parts-only",
+        "mend-scratched-scans",
+        "ten-labels",
+        "what-to-label-next",
+        "why-did-it-say-that",
+        "worth-labelling-more",
+    ]
     assert {language for page in PAGES for language, _ in blocks(page)} <= {"sh", "python", "text"}
 
 

@@ -23,23 +23,27 @@ def encode_png(pixels: NDArray[Any]) -> bytes:
     return bytes(imagecodecs.png_encode(rows[..., 0] if rows.shape[2] == 1 else rows))
 
 
-def save_image(pixels: NDArray[Any], path: Path, white: float = 255) -> None:
+def save_image(pixels: NDArray[Any], path: Path, white: float = 255) -> Path:
     """Write pixels (C, H, W) whose value `white` means white: PNG, or TIFF where PNG cannot hold the channels.
 
     Values of 8- and 16-bit images are written as they are; others are scaled to what any program shows as white.
+    Returns where it is.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if white not in (255, 65535):
         top = 255 if 1 < white < 255 else 65535
         pixels = np.rint(np.clip(pixels / white, 0, 1) * top).astype(np.uint8 if top == 255 else np.uint16)
     if len(pixels) in (1, 3):
-        write_atomically(path.with_suffix(".png"), encode_png(pixels))
-        return
+        path = path.with_suffix(".png")
+        write_atomically(path, encode_png(pixels))
+        return path
     import tifffile
 
     data = io.BytesIO()
     tifffile.imwrite(data, pixels, photometric="minisblack", planarconfig="separate")
-    write_atomically(path.with_suffix(".tif"), data.getvalue())
+    path = path.with_suffix(".tif")
+    write_atomically(path, data.getvalue())
+    return path
 
 
 def contact_sheet(images: Sequence[NDArray[Any]], columns: int, gap: int = 2) -> NDArray[np.uint8]:

@@ -20,7 +20,7 @@ import numpy as np
 
 from apercu.curve.methods import METHODS
 from apercu.curve.run import Figure
-from apercu.report.words import listed
+from apercu.pages.words import listed
 from apercu.study import many
 
 OURS = [name for name, method in METHODS.items() if method.ours]

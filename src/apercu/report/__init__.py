@@ -6,14 +6,12 @@ import base64
 import hashlib
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from apercu.api import Model
 from apercu.checkpoint import write_atomically
 from apercu.data.images import ImageSet
 from apercu.data.open import Images
 from apercu.errors import ApercuError
-from apercu.report import words
+from apercu.pages import environment, inline
 from apercu.report.again import make_again
 from apercu.report.health import code_size, show_health
 from apercu.report.look import look
@@ -38,7 +36,7 @@ def write_report(model: Model, images: Images, path: Path, comparison: Rows | No
     seen = look(model, chosen)
     found = recognise(model, chosen)
     page = (
-        _environment()
+        environment()
         .get_template("report.html")
         .render(
             summary=summarise(model, split, seen, found, code_size(model, seen), comparison or ()),
@@ -69,17 +67,8 @@ def _choose(model: Model, images: Images) -> tuple[str, ImageSet]:
     raise ApercuError("there are no images to report on; name those that the model learnt from")
 
 
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("apercu"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"percent": words.percent, "number": words.number}
-    return environment
-
-
 def _inline() -> dict[str, str]:
     """Style and program of the page; the hash is what lets a browser run this program and no other."""
-    templates = Path(__file__).parent.parent / "templates"
-    style, program = ((templates / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
+    style, program = inline("report.css"), inline("report.js")
     digest = base64.b64encode(hashlib.sha256(program.encode()).digest()).decode("ascii")
     return {"style": style, "program": program, "digest": digest}

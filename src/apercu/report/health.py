@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from apercu.api import Model
 from apercu.bottlenecks.base import Health, Use
+from apercu.pages.words import FIXED, brief, many, number, size_in_bytes
 from apercu.report.look import Look
 from apercu.report.plots import Bars, bars
-from apercu.report.words import FIXED, brief, many, number, size_in_bytes
 
 
 @dataclass(frozen=True)

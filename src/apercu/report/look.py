@@ -15,7 +15,7 @@ from apercu.api import Model
 from apercu.bottlenecks.base import Health
 from apercu.data.images import ImageSet
 from apercu.heads import pooled
-from apercu.report.pictures import Film, Picture
+from apercu.pages.pictures import Film, Picture
 from apercu.types import Code
 from apercu.validate import TOKENS, concatenate, sample_of
 

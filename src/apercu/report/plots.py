@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from apercu.report.words import brief
+from apercu.pages.words import brief
 
 WIDTH, HEIGHT = 264, 132
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from apercu import metrics, registry
 from apercu.api import Model
 from apercu.data.images import ImageSet
+from apercu.pages.pictures import Shown, shown
+from apercu.pages.words import interval
 from apercu.report.look import Look, parts, picture_of
-from apercu.report.pictures import Shown, shown
-from apercu.report.words import interval
 
 MOST = 10_000
 MATRIX = 25

@@ -10,12 +10,13 @@ import numpy as np
 from apercu import registry
 from apercu.api import Model
 from apercu.bottlenecks.gaussian import Gaussian
+from apercu.explain.coordinates import plane
 from apercu.maps import maps, neighbour_agreement
+from apercu.pages.pictures import Film, Picture, Shown, data_uri, sheet, shown
+from apercu.pages.words import listed, many, percent
 from apercu.report.look import Look, reconstructions
-from apercu.report.pictures import Film, Picture, Shown, data_uri, sheet, shown
 from apercu.report.plots import Chart, chart, short
 from apercu.report.recognition import Recognition
-from apercu.report.words import listed, many, percent
 from apercu.tracking import Row, read_history
 
 TERMS = {
@@ -158,12 +159,7 @@ def _manifold(model: Model, film: Film) -> Shown | None:
     """Images of codes on a grid over the middle 95 % of the prior."""
     if model.network.bottleneck.dim != 2 or not model.network.fixed_size:
         return None
-    from scipy.stats import norm
-
-    steps = norm.ppf(np.linspace(0.025, 0.975, MANIFOLD)).astype(np.float32)
-    down, right = np.meshgrid(steps[::-1], steps, indexing="ij")
-    codes = np.stack([right.ravel(), down.ravel()], 1)[:, None]
-    tiles = [_developed(film, model, image, SHEET // 2) for image in model.decode(codes)]
+    tiles = [_developed(film, model, image, SHEET // 2) for image in model.decode(plane(MANIFOLD))]
     alt = f"{MANIFOLD} by {MANIFOLD} images decoded from a grid of codes"
     return shown(sheet(tiles, MANIFOLD, max(1, tiles[0].width // 16)), alt, tiles[0])
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from apercu.api import Model
+from apercu.pages.words import FIXED, interval, many, number, percent, wilson
 from apercu.report.health import CodeSize
 from apercu.report.look import Look
 from apercu.report.recognition import Recognition
-from apercu.report.words import FIXED, interval, many, number, percent, wilson
 
 SEEN = {"test": "unseen image", "val": "validation image", "train": "training image"}
 CAUTION = {

@@ -8,8 +8,8 @@ import numpy as np
 
 from apercu import metrics
 from apercu.api import Model
+from apercu.pages.words import FIXED, percent
 from apercu.report.recognition import Recognition
-from apercu.report.words import FIXED, percent
 
 BINS = 5
 

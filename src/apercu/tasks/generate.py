@@ -63,6 +63,21 @@ class Aggregate:
         return np.asarray(self.pca.inverse_transform(reduced), np.float32)
 
 
+def on_the_way(a: Array, b: Array, count: int, spherical: bool) -> Array:
+    """`count` codes from one to the other, (N, D) → (count, N, D): straight, or along the sphere.
+
+    A Gaussian prior in many dimensions lies near a sphere, which the straight way would leave.
+    """
+    steps = np.linspace(0, 1, count, dtype=np.float32)[:, None, None]
+    straight: Array = (1 - steps) * a + steps * b
+    cosine = float((a * b).sum() / max(1e-12, float(np.linalg.norm(a) * np.linalg.norm(b))))
+    angle = math.acos(min(1.0, max(-1.0, cosine)))
+    if not spherical or math.sin(angle) < 1e-3:
+        return straight
+    along: Array = (np.sin((1 - steps) * angle) * a + np.sin(steps * angle) * b) / math.sin(angle)
+    return along
+
+
 class Generate(Task):
     """x ~ p(x | z): `count` images, or `count` of every class.
 
@@ -150,16 +165,8 @@ class Generate(Task):
         if len(paths) != 2:
             raise ApercuError("between takes two image files, comma-separated: -s between=a.png,b.png")
         a, b = (self.model.encode(path)[0] for path in paths)
-        steps = np.linspace(0, 1, max(2, self.count), dtype=np.float32)[:, None, None]
-        if not isinstance(self.model.network.bottleneck, Gaussian):
-            return self._quantised((1 - steps) * a + steps * b)
-        cosine = float((a * b).sum() / max(1e-12, float(np.linalg.norm(a) * np.linalg.norm(b))))
-        angle = math.acos(min(1.0, max(-1.0, cosine)))
-        if angle < 1e-3:
-            straight: Array = (1 - steps) * a + steps * b
-            return straight
-        along: Array = (np.sin((1 - steps) * angle) * a + np.sin(steps * angle) * b) / math.sin(angle)
-        return along
+        gaussian = isinstance(self.model.network.bottleneck, Gaussian)
+        return self._quantised(on_the_way(a, b, max(2, self.count), gaussian))
 
     def evaluate(self, images: ImageSet) -> Result:
         """Fréchet distance, in the model's own code space, of generated images from half of these images.

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from apercu.errors import ApercuError
-from apercu.report.words import brief, wilson
+from apercu.pages.words import brief, wilson
 from apercu.study import many
 from apercu.tune.run import LOG, TABLE, Tried, Tuning
 
