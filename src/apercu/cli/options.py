@@ -14,7 +14,7 @@ Images = Annotated[
     str,
     typer.Argument(
         metavar="IMAGES",
-        help="A folder, an image, a CSV, .npz, idx or parquet file, or a name such as sklearn:digits.",
+        help="A folder, an image, codes, a CSV, .npz, idx, parquet or COCO file, or sklearn:digits.",
     ),
 ]
 SomeImages = Annotated[

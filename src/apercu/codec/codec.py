@@ -17,7 +17,6 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_arrays
-from safetensors.torch import save as save_tensors
 
 from apercu import store
 from apercu.api import BATCH, VALUES, Model, batch_size
@@ -72,8 +71,7 @@ class Codec:
             raise FormatError(f"{TABLES} does not hold the tables of this model; learn them again") from error
         self.lossless = None if exact is None else Lossless(model.network, self.symbols, exact)
         self.tiled = Tiled(model.network, self.symbols, tile) if tile else None
-        weights = model.recipe.files.get(store.WEIGHTS) or _hash_weights(model)
-        both = weights + hashlib.sha256(tables).hexdigest()
+        both = model.fingerprint + hashlib.sha256(tables).hexdigest()
         self.fingerprint = hashlib.sha256(both.encode()).digest()[:FINGERPRINT]
 
     def encode(
@@ -226,8 +224,3 @@ def side_of(hyper: Hyper, device: str) -> Side:
         return h
 
     return side
-
-
-def _hash_weights(model: Model) -> str:
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.network.state_dict().items()}
-    return hashlib.sha256(save_tensors(tensors)).hexdigest()

@@ -108,7 +108,7 @@ def find(images: object) -> Found | Images:
     if isinstance(images, str | Path):
         there = Path(images).expanduser().exists()
         raise ApercuError(
-            f"{str(images)!r} is not a kind of file that holds images: name a folder, a CSV, .npz, idx or parquet file"
+            f"{str(images)!r} is no file that holds images: name a folder, or a CSV, .npz, idx, parquet or COCO file"
             if there
             else f"there is no file or folder {str(images)!r}: check the name"
         )
