@@ -234,3 +234,10 @@ def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said = run("demo", "-o", tmp_path, "--json")
     assert said.answer == {"out": str(tmp_path), "accuracy": None}
     assert said.err == "learning\n"
+
+
+def test_a_task_names_the_image_that_it_leaves_out(
+    model: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["reconstruct", str(model), str(photos), "-o", str(tmp_path / "out")]) == 0
+    assert "broken [x].png: " in capsys.readouterr().err.replace("\n", "")

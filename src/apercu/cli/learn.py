@@ -48,6 +48,8 @@ class View:
     def open(self, model: Model, images: str, split: str, labels: str | None = None) -> ImageSet:
         """The images of one split as the model sees them; `labels` is a CSV file that says what they are."""
         opened = self.whole(model, images)
+        for problem in opened.problems:
+            note(f"left out: {problem.id}: {problem.reason}")
         return model.images(opened if labels is None else _labelled(opened, labels, 0), split)
 
 
