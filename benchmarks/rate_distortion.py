@@ -2,27 +2,29 @@
 
     A  files of one's own domain: magnetic tile, learnt from patches of 200 images, measured on the others; BD-rate
     B  Fashion-MNIST: bytes an image at 25 dB, images of an archive against single files
-    C  lossless archives of both, against PNG, WebP and JPEG XL
+    C  lossless archives of both, against single files of PNG, WebP and JPEG XL
+    K  24 photographs of Kodak, learnt from photographs that scikit-image ships and from CIFAR-10; BD-rate
+    M  lossless archive of MNIST, in bits per dimension; BB-ANS needs 1.41 (Townsend, Bird and Barber, 2019)
 
-Every figure is kept at once; a run that was stopped goes on. Models are kept under --models.
+PSNR is that of each image, averaged, over all channels together. How fine the code below a lossless file is, is chosen
+on images that are not measured. Every figure is kept at once; a run that was stopped goes on. Models are kept under
+--models, one for each part and seed.
 
-Run: OMP_NUM_THREADS=1 python benchmarks/rate_distortion.py [--parts ABC] [--minutes 30] [--models /tmp/apercu-rd]
+Run: OMP_NUM_THREADS=1 python benchmarks/rate_distortion.py [--parts ABCKM] [--seed 0] [--minutes 30]
+     OMP_NUM_THREADS=1 python benchmarks/rate_distortion.py --minutes 0.1 --images 4 --models /tmp/try --name try
 """
 
 from __future__ import annotations
 
 import argparse
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 import apercu
 from apercu.api import Model
@@ -30,110 +32,150 @@ from apercu.codec.archive import MOST, Archive
 from apercu.codec.codec import Codec, kept_codec
 from apercu.codec.container import Coded, to_file
 from apercu.data.images import ImageSet
-from apercu.data.open import open_images
 from apercu.metrics import bd_rate
 from apercu.tasks.compress import Compress
 from apercu.training import Training
 
-from record import RESULTS, SHARED, Record
+from classical import LOSSLESS, QUALITIES, Point, decibels, draw, lossless, lossy
+from pictures import first, idx, kodak, natural, patches, photographs, tiles
+from record import Record
 
-LEARNT, PATCH, PATCHES = 200, 96, 8_000
-SETTINGS = {
-    "A": {"prior": "hyper"},
-    "B": {"prior": "factorised", "depth": 2, "dim": 16, "lam": 60.0},
-}
-QUALITIES = {
-    "JPEG": (5, 10, 20, 35, 50, 70, 85, 93),
-    "WEBP": (1, 10, 25, 45, 65, 85, 95),
-    "AVIF": (10, 25, 40, 55, 70, 85),
-}
 GOAL = 25.0
-Point = tuple[float, float]
+BELOW = (1.0, 2.0, 3.5, 5.0)
+"""Qualities of the code below a lossless file that are tried."""
+SMALL = {"prior": "factorised", "depth": 2, "dim": 16, "lam": 60.0}
 
 
 @dataclass(frozen=True)
-class Setting:
-    """How large a run is."""
+class Subject:
+    """What a model is trained for.
 
+    `drawn`: what it is trained on, given a seed; `whole`: images of the kind that is compressed, which its tables are
+    learnt from; `held`: what choices are made on; `test`: what is measured.
+    """
+
+    label: str
+    settings: dict[str, Any]
+    batch: int
+    drawn: Callable[[int], NDArray[Any]]
+    whole: Callable[[], ImageSet]
+    held: Callable[[], ImageSet]
+    test: Callable[[], ImageSet]
+
+
+def clothes(name: str, label: str, most: int) -> Subject:
+    """MNIST or Fashion-MNIST."""
+    train = partial(idx, name, "train", 60_000)
+    held, test = partial(idx, name, "val", 300), partial(idx, name, "test", most)
+    return Subject(label, SMALL, 128, lambda _: every(train()), partial(idx, name, "train", 20_000), held, test)
+
+
+def every(images: ImageSet) -> NDArray[Any]:
+    """The pixels of images of one size."""
+    return images.read(np.arange(len(images)))
+
+
+def tile_patches(seed: int) -> NDArray[Any]:
+    """Squares of 96 pixels of 200 magnetic tiles."""
+    images = tiles()[0]
+    return patches([images.read([k])[0] for k in range(len(images))], 96, 8_000, seed)
+
+
+def photographs_alike() -> ImageSet:
+    """Squares of 256 pixels, most of which, as of a photograph, is far from an edge."""
+    return apercu.open_images(patches(photographs()[::2], 256, 200, 1)).split("all")
+
+
+SUBJECTS = {
+    "A": Subject("magnetic tile", {"prior": "hyper"}, 16, tile_patches, *(lambda: tiles()[0],) * 2, lambda: tiles()[1]),
+    "B": clothes("fashion_mnist", "Fashion-MNIST", 1_000),
+    "K": Subject(
+        "Kodak",
+        {"prior": "hyper", "depth": 4, "dim": 128},
+        16,
+        partial(natural, 64, 40_000),
+        *(photographs_alike,) * 2,
+        kodak,
+    ),
+    "M": clothes("mnist", "MNIST", 10_000),
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where figures and models are kept, and how large a run is."""
+
+    record: Record
     minutes: float
     images: int
     models: Path
+    seed: int
+    steps: int
+
+    @property
+    def archive(self) -> Path:
+        """Where an archive is written to be measured."""
+        return self.models / "measured.apca"
+
+    def once(self, key: str, measure: Callable[[], Any]) -> Any:  # noqa: ANN401
+        """A figure that depends on the seed."""
+        return self.record.once(f"{key}, seed {self.seed}", measure)
+
+    def codec(self, part: str, exact: bool = False) -> Codec:
+        """The codec of a part, trained and with its tables, or as it was kept; `exact`: those of lossless files too."""
+        subject, folder = SUBJECTS[part], self.models / f"{part}-{self.seed}"
+        if not (folder / "apercu.json").exists():
+            training = Training(minutes=self.minutes, batch=subject.batch, learning_rate=1e-3, seed=self.seed)
+            apercu.fit(
+                subject.drawn(self.seed), preset="codec", settings=subject.settings, training=training, out=folder
+            )
+        model = apercu.load(folder)
+        codec = kept_codec(model)
+        if codec is None or (exact and codec.lossless is None):
+            learnt = first(model.images(subject.whole()), 2 * self.images)
+            Compress(model, lossless=exact, steps=self.steps).fit(learnt)
+        return kept(model)
+
+    def test(self, part: str, most: int | None = None) -> ImageSet:
+        """What is measured, at most as many as are asked for."""
+        return first(SUBJECTS[part].test(), min(self.images, most or self.images))
 
 
-def fashion(split: str, most: int) -> ImageSet:
-    """Images of Fashion-MNIST."""
-    images = open_images(SHARED / "fashion_mnist").split(split)
-    return images.subset(np.arange(min(len(images), most)))
+def kept(model: Model) -> Codec:
+    """The codec of a model that has its tables."""
+    codec = kept_codec(model)
+    if codec is None:
+        raise TypeError("the tables were learnt with the model")
+    return codec
 
 
-def tiles() -> tuple[ImageSet, ImageSet]:
-    """Flawless magnetic tiles: 200 to learn from, and the others."""
-    images = open_images(SHARED / "magnetic_tile" / "MT_Free", channels=1).split("all")
-    order = np.random.default_rng(0).permutation(len(images))
-    return images.subset(np.sort(order[:LEARNT])), images.subset(np.sort(order[LEARNT:]))
+def ours(codec: Codec, images: ImageSet, quality: float, archive: Path | None) -> Point:
+    """(bytes, PSNR) of single files, or of an image's part of an archive at this path."""
+    written: list[Coded] = []
+    reached: list[float] = []
+    for batch in codec.encode(images, quality=quality):
+        index, coded = zip(*batch, strict=True)
+        read = codec.decode(coded)
+        reached += [decibels(a, b) for a, b in zip(images.read(index), read, strict=True)]
+        written += coded
+    sizes = [len(to_file(coded, codec.fingerprint)) for coded in written]
+    return archived(codec, written, archive) if archive else float(np.mean(sizes)), float(np.mean(reached))
 
 
-def patches(images: ImageSet) -> NDArray[Any]:
-    """Squares cut at random, each turned over as chance has it: (N, 1, PATCH, PATCH)."""
-    rng = np.random.default_rng(0)
-    whole = [images.read([k])[0] for k in range(len(images))]
-    found = []
-    for k in rng.integers(0, len(whole), PATCHES):
-        top, left = (rng.integers(0, side - PATCH + 1) for side in whole[k].shape[1:])
-        square = whole[k][:, top : top + PATCH, left : left + PATCH]
-        found.append(square[:, :: rng.choice([-1, 1]), :: rng.choice([-1, 1])])
-    return np.stack(found)
-
-
-def model_of(part: str, setting: Setting) -> Model:
-    """The model of a part, trained and with its tables, or as it was kept."""
-    folder = setting.models / part
-    if not (folder / "apercu.json").exists():
-        learnt = fashion("train", 60_000) if part == "B" else tiles()[0]
-        training = Training(minutes=setting.minutes, batch=16 if part == "A" else 128, learning_rate=1e-3)
-        drawn = patches(learnt) if part == "A" else learnt.read(np.arange(len(learnt)))
-        apercu.fit(drawn, preset="codec", settings=SETTINGS[part], training=training, out=folder)
-    model = apercu.load(folder)
-    if kept_codec(model) is None:  # whole images have other places and other edges than patches
-        Compress(model).fit(model.images(fashion("train", 20_000) if part == "B" else tiles()[0]))
-    return model
-
-
-def decibels(original: NDArray[Any], read: NDArray[Any]) -> float:
-    """PSNR of 8-bit pixels."""
-    return float(10 * np.log10(255**2 / max(1e-6, np.square(original.astype(float) - read.astype(float)).mean())))
-
-
-def classical(images: ImageSet, name: str, quality: int) -> Point:
-    """(bytes, PSNR) of single files, the mean over images."""
-    points = []
-    for k in range(len(images)):
-        pixels, data = images.read([k])[0, 0], io.BytesIO()
-        Image.fromarray(pixels).save(data, name, quality=quality, **({"method": 6} if name == "WEBP" else {}))
-        with Image.open(data) as read:
-            points.append((float(len(data.getvalue())), decibels(pixels, np.asarray(read.convert("L")))))
-    size, quality_reached = np.mean(points, 0).tolist()
-    return size, quality_reached
-
-
-def ours(codec: Codec, images: ImageSet, quality: float, folder: Path | None = None) -> Point:
-    """(bytes, PSNR) of single files, or of an image's part of an archive in `folder`."""
-    written = [pair for batch in codec.encode(images, quality=quality) for pair in batch]
-    values = [decibels(images.read([k])[0], codec.decode([coded])[0]) for k, coded in written]
-    sizes = [len(to_file(coded, codec.fingerprint)) for _, coded in written]
-    mean = archived(codec, [coded for _, coded in written], folder) if folder else float(np.mean(sizes))
-    return mean, float(np.mean(values))
-
-
-def archived(codec: Codec, images: Sequence[Coded], folder: Path) -> float:
+def archived(codec: Codec, images: Sequence[Coded], path: Path) -> float:
     """Bytes an image of an archive, its header and index among them."""
-    path = folder / "benchmark.apca"
     path.unlink(missing_ok=True)
     archive = Archive(path, codec.fingerprint)
     named = [(f"{k:05d}", coded) for k, coded in enumerate(images)]
     for start in range(0, len(named), MOST):
         archive.append(named[start : start + MOST])
     return path.stat().st_size / len(images)
+
+
+def lossless_archive(codec: Codec, images: ImageSet, quality: float, archive: Path) -> float:
+    """Bytes an image of a lossless archive above a code of this quality."""
+    written = [coded for batch in codec.encode(images, True, quality) for _, coded in batch]
+    return archived(codec, written, archive)
 
 
 def at_goal(points: Sequence[Point]) -> float | None:
@@ -145,120 +187,99 @@ def at_goal(points: Sequence[Point]) -> float | None:
     return float(np.exp(np.interp(GOAL, reached, np.log(sizes))))
 
 
-def curves(record: Record, part: str, images: ImageSet, codec: Codec, folder: Path | None) -> dict[str, list[Point]]:
-    """Points of every codec, ours at every half quality."""
+def curves(run: Run, part: str, archive: Path | None) -> dict[str, list[Point]]:
+    """Points of every codec, ours at every half quality; the others know no seed."""
+    images, codec = run.test(part), run.codec(part)
     found: dict[str, list[Point]] = {}
     for quality in np.arange(1, 6.5, 0.5).tolist():
-        found.setdefault("apercu", []).append(
-            record.once(f"{part}: apercu {quality:g}", partial(ours, codec, images, quality, folder))
-        )
+        point = run.once(f"{part}: apercu {quality:g}", partial(ours, codec, images, quality, archive))
+        found.setdefault("apercu", []).append(point)
     for name, qualities in QUALITIES.items():
         for level in qualities:
-            found.setdefault(name, []).append(
-                record.once(f"{part}: {name} {level}", partial(classical, images, name, level))
-            )
+            point = run.record.once(f"{part}: {name} {level}", partial(lossy, images, name, level))
+            found.setdefault(name, []).append(point)
     return found
 
 
-def part_a(record: Record, setting: Setting) -> None:
-    """Curves and BD-rates on magnetic tile."""
-    images = tiles()[1].subset(np.arange(min(setting.images, len(tiles()[1]))))
-    codec = kept(model_of("A", setting))
-    found = curves(record, "A", images, codec, None)
+def compared(part: str, run: Run) -> None:
+    """Curves and BD-rates of single files."""
+    found = curves(run, part, None)
     for name in QUALITIES:
-        record.put(f"A: BD-rate against {name}, %", bd_rate(found[name], found["apercu"]))
-    draw(found, "A", "bytes a file, magnetic tile")
+        run.once(f"{part}: BD-rate against {name}, %", partial(bd_rate, found[name], found["apercu"]))
+    draw(
+        found, run.record.path.with_name(f"{run.record.path.stem}_{part}.png"), f"bytes a file, {SUBJECTS[part].label}"
+    )
 
 
-def part_b(record: Record, setting: Setting) -> None:
-    """Bytes at 25 dB on Fashion-MNIST."""
-    images = fashion("test", setting.images)
-    codec = kept(model_of("B", setting))
-    found = curves(record, "B", images, codec, setting.models)
+def small(part: str, run: Run) -> None:
+    """Bytes at 25 dB, ours as a part of an archive, for a header matters at this size."""
+    found = curves(run, part, run.archive)
     sizes = {name: at_goal(points) for name, points in found.items()}
-    sizes["PNG"] = record.once("B: PNG", lambda: lossless(images, ENCODERS["PNG"]))
-    sizes["WEBP lossless"] = record.once("B: WebP lossless", lambda: lossless(images, ENCODERS["WebP"]))
-    record.put("B: bytes at 25 dB", sizes)
+    for name in ("PNG", "WebP"):
+        sizes[f"{name} lossless"] = run.record.once(f"{part} lossless: {name}", partial(lossless, run.test(part), name))
+    run.once(f"{part}: bytes at 25 dB", lambda: sizes)
     others = [size for name, size in sizes.items() if name != "apercu" and size is not None]
-    if sizes["apercu"] is not None:
-        record.put("B: share of the best other", sizes["apercu"] / min(others))
-    draw(found, "B", "bytes an image, Fashion-MNIST")
+    own = sizes["apercu"]
+    run.once(f"{part}: share of the best other", lambda: None if own is None else own / min(others))
+    draw(
+        found,
+        run.record.path.with_name(f"{run.record.path.stem}_{part}.png"),
+        f"bytes an image, {SUBJECTS[part].label}",
+    )
 
 
-ENCODERS: dict[str, Callable[[NDArray[Any]], bytes]] = {
-    "PNG": partial(imagecodecs.png_encode, level=9),
-    "WebP": partial(imagecodecs.webp_encode, lossless=True, level=6),
-    "JPEG XL": partial(imagecodecs.jpegxl_encode, lossless=True, effort=7),
-}
+def exact(part: str, run: Run, most: int | None = None) -> float:
+    """Bytes an image of a lossless archive, at the quality that held-out images are smallest with."""
+    held, codec = first(SUBJECTS[part].held(), min(run.images, most or 300)), run.codec(part, exact=True)
+    sizes = {
+        quality: run.once(
+            f"{part} lossless: apercu {quality:g}, held out",
+            partial(lossless_archive, codec, held, quality, run.archive),
+        )
+        for quality in BELOW
+    }
+    best = min(BELOW, key=lambda quality: float(sizes[quality]))
+    test = run.test(part, most)
+    size: float = run.once(f"{part} lossless: apercu", partial(lossless_archive, codec, test, best, run.archive))
+    return size
 
 
-def lossless(images: ImageSet, encode: Callable[[NDArray[Any]], bytes]) -> float:
-    """Bytes of single files, the mean over images; WebP has no grey, so it gets three equal channels."""
-    wide = encode is ENCODERS["WebP"]
-    pixels = (images.read([k])[0, 0] for k in range(len(images)))
-    return float(np.mean([len(encode(np.stack([p] * 3, -1) if wide else p)) for p in pixels]))
+def whole(_: str, run: Run) -> None:
+    """Lossless archives beside single files."""
+    for part, most in (("B", None), ("A", 12)):
+        exact(part, run, most)
+        for name in LOSSLESS:
+            run.record.once(f"{part} lossless: {name}", partial(lossless, run.test(part, most), name))
 
 
-def part_c(record: Record, setting: Setting) -> None:
-    """Lossless archives."""
-    for part, images in (("B", fashion("test", setting.images)), ("A", tiles()[1])):
-        model = model_of(part, setting)
-        images = images.subset(np.arange(min(setting.images, len(images), 12 if part == "A" else 300)))
-        record.once(f"C: {part} apercu", partial(lossless_archive, model, images, setting.models))
-        for name, encode in ENCODERS.items():
-            record.once(f"C: {part} {name}", partial(lossless, images, encode))
+def dimensions(part: str, run: Run) -> None:
+    """Bits for each pixel of MNIST."""
+    size = exact(part, run)
+    run.once(f"{part} lossless: bits per dimension", lambda: 8 * size / run.test(part).spec.dimensions)
 
 
-def lossless_archive(model: Model, images: ImageSet, folder: Path) -> dict[str, float]:
-    """Bytes an image at a few qualities of the code below the residual."""
-    compress = Compress(model, lossless=True)
-    codec = compress.codec(images)
-    found = {}
-    for quality in (1.0, 3.5, 6.0):
-        written = [coded for batch in codec.encode(images, True, quality) for _, coded in batch]
-        found[f"quality {quality:g}"] = archived(codec, written, folder)
-    return found
-
-
-def kept(model: Model) -> Codec:
-    """The codec of a model that has its tables."""
-    codec = kept_codec(model)
-    if codec is None:
-        raise TypeError("the tables were learnt with the model")
-    return codec
-
-
-def draw(found: dict[str, list[Point]], part: str, label: str) -> None:
-    """A plot of the curves."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")
-    for name, points in found.items():
-        rates, reached = zip(*sorted(points), strict=True)
-        axes.plot(rates, reached, marker="o", markersize=3, label=name, linewidth=2 if name == "apercu" else 1)
-    axes.set(xlabel=label, ylabel="PSNR, dB", xscale="log")
-    axes.legend()
-    axes.grid(alpha=0.3)
-    figure.savefig(RESULTS / f"rate_distortion_{part}.png", dpi=150)
-    pyplot.close(figure)
-
-
-PARTS = {"A": part_a, "B": part_b, "C": part_c}
+PARTS = {"A": compared, "B": small, "C": whole, "K": compared, "M": dimensions}
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--parts", default="ABC")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", default="".join(PARTS))
+    parser.add_argument("--seed", type=int, default=0, help="of the patches and of training")
     parser.add_argument("--minutes", type=float, default=30.0, help="of training, for each model")
-    parser.add_argument("--images", type=int, default=1000, help="test images of each part, at most")
+    parser.add_argument("--images", type=int, default=10_000, help="test images of each part, at most")
+    parser.add_argument("--steps", type=int, default=600, help="of learning the tables")
     parser.add_argument("--models", type=Path, default=Path("/tmp/apercu-rd"))
     parser.add_argument("--name", default="rate_distortion", help="of the results")
     arguments = parser.parse_args()
     arguments.models.mkdir(parents=True, exist_ok=True)
-    chosen = Setting(arguments.minutes, arguments.images, arguments.models)
-    figures = Record(arguments.name, f"codec against others, {arguments.minutes:g} minutes of training a model")
+    about = f"codec against others, {arguments.minutes:g} minutes of training a model, [bytes, dB] or bytes an image"
+    chosen = Run(
+        Record(arguments.name, about),
+        arguments.minutes,
+        arguments.images,
+        arguments.models,
+        arguments.seed,
+        arguments.steps,
+    )
     for letter in arguments.parts:
-        PARTS[letter](figures, chosen)
+        PARTS[letter](letter, chosen)
