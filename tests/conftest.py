@@ -53,3 +53,11 @@ def digits() -> Images:
 def drawn() -> ImageSet:
     """200 drawn images of two classes."""
     return open_images(shapes(200)).split("all")
+
+
+@pytest.fixture(scope="session", params=("factorised", "hyper"))
+def rated(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small `codec` of each prior that was trained a little, with its tables."""
+    from tests.rated import trained
+
+    return trained(tmp_path_factory.mktemp("rated") / "model", request.param)

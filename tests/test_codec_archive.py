@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from apercu.claims import claimed
 from apercu.codec import archive as module
 from apercu.codec.archive import MOST, PREFIX, SLOT, START, Archive
 from apercu.codec.container import Coded, Head
-from apercu.errors import FormatError
+from apercu.errors import ApercuError, FormatError
 
 PRINT = b"8 bytes."
 IMAGES = [(f"folder/{k:03d}", Coded(Head(8 + k % 3, 9, 1), (bytes(range(k, k + 5)),))) for k in range(6)]
@@ -66,6 +68,16 @@ def test_a_killed_append_leaves_the_archive_as_it_was(tmp_path: Path) -> None:
         assert content(path) == dict(IMAGES[:2])
     Archive(path, PRINT).append(IMAGES[4:])
     assert content(path) == dict(IMAGES[:2] + IMAGES[4:])
+
+
+def test_appends_of_several_processes_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "some.apca"
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda pair: Archive(path, PRINT).append([pair]), IMAGES))
+    assert content(path) == dict(IMAGES)
+    monkeypatch.setattr(module, "PATIENCE", 0.01)
+    with claimed(tmp_path / ".some.apca.lock", path), pytest.raises(ApercuError, match="another run is writing to"):
+        make(path, slice(0, 1))
 
 
 @pytest.mark.parametrize("written", range(SLOT + 1))

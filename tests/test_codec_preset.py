@@ -1,81 +1,42 @@
-"""The preset `codec`: a rate that files have, several qualities from one model, and tables chosen in whole numbers."""
+"""The preset `codec`: a rate that files have, several qualities from one model, and files that say so."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-import tifffile
 import torch
-from PIL import Image, ImageCms
+from PIL import Image
 
 import apercu
 from apercu.api import Model
-from apercu.bottlenecks._hyper import REACH, Hyper
 from apercu.bottlenecks.rated import Rated
 from apercu.codec.codec import Codec
 from apercu.codec.container import Coded, Head, from_file, to_file
-from apercu.codec.metadata import Metadata, metadata_of, put_back
 from apercu.codec.quality import EIGHTHS, point_of
-from apercu.codec.scales import Conditional, Scales
+from apercu.codec.scales import Conditional
 from apercu.codec.tables import learn_exact
-from apercu.data.decode import decode_file
 from apercu.data.images import ImageSet
 from apercu.data.open import open_images
 from apercu.errors import ApercuError, FormatError
 from apercu.metrics import bd_rate
 from apercu.presets import build
-from apercu.sheet import save_image
 from apercu.tasks.compress import Compress
 from apercu.training import Training
 from apercu.types import Batch, ImageSpec
 from tests.commands import run
-
-PRIORS = ("factorised", "hyper")
-FAST = Training(epochs=30, batch=40, device="cpu", precision="32", validations=2)
-SMALL = {"width": 8, "dim": 8, "depth": 2, "qualities": 3, "lam": 100.0}
-
-
-def waves(count: int, height: int = 32, width: int = 32, seed: int = 0) -> np.ndarray:
-    """Smooth pictures with an edge, (count, 1, height, width) uint8."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[:height, :width] / 16
-    a, b, c, d = rng.random((4, count, 1, 1, 1))
-    smooth = np.sin(5 * a * x + 4 * b) * np.cos(5 * c * y) * 70 + 128
-    return np.clip(smooth + 50 * (x + y > 4 * d), 0, 255).astype(np.uint8)
-
-
-@pytest.fixture(scope="module", params=PRIORS)
-def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small model of each prior that was trained a little, with its tables."""
-    out = tmp_path_factory.mktemp(request.param) / "model"
-    model = apercu.fit(waves(120), preset="codec", out=out, settings=SMALL | {"prior": request.param}, training=FAST)
-    Compress(model, steps=30).fit(model.images(waves(120)))
-    return out
+from tests.rated import PRIORS, SMALL, bottleneck_of, codec_of, store_tables, waves
 
 
 @pytest.fixture
-def model(folder: Path) -> Model:
-    return apercu.load(folder, device="cpu")
+def model(rated: Path) -> Model:
+    return apercu.load(rated, device="cpu")
 
 
 @pytest.fixture(scope="module")
 def images() -> ImageSet:
     return open_images(waves(24, seed=1)).split("all")
-
-
-def bottleneck_of(model: Model) -> Rated:
-    assert isinstance(model.network.bottleneck, Rated)
-    return model.network.bottleneck
-
-
-def codec_of(model: Model) -> Codec:
-    return Compress(model).codec(open_images(waves(1)).split("all"))
 
 
 def test_files_are_as_long_as_training_says_they_are(model: Model, images: ImageSet) -> None:
@@ -174,47 +135,6 @@ def test_similarity_is_a_distortion_too() -> None:
     assert (other > 100 * same.abs()).all()
 
 
-EXACT = """
-import sys, hashlib, numpy as np, torch
-from apercu.codec.scales import Scales
-given = dict(np.load(sys.argv[1]))
-torch.set_num_threads(int(sys.argv[2]))
-h = given.pop("h")
-table, shift = Scales.read(given).choose(h, (22, 17))
-print(hashlib.sha256(table.tobytes() + shift.tobytes()).hexdigest())
-"""
-
-
-def test_tables_are_chosen_alike_whatever_the_threads(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    scales = Scales.of(Hyper(24), 255)
-    h = np.random.default_rng(0).integers(-REACH, REACH + 1, (3, 6, 5, 6))
-    np.savez(tmp_path / "scales.npz", h=h, **scales.arrays())
-    environment = os.environ | {"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"}
-    command = [sys.executable, "-c", EXACT, str(tmp_path / "scales.npz"), "2"]
-    said = subprocess.run(command, capture_output=True, check=True, env=environment).stdout.decode().strip()
-    table, shift = scales.choose(h, (22, 17))
-    assert said == hashlib.sha256(table.tobytes() + shift.tobytes()).hexdigest()
-    assert len(np.unique(table)) > 50
-    assert shift.any()
-    for k in range(3):  # whatever stands beside it, and in other pieces
-        alone = scales.choose(h[k : k + 1], (22, 17))
-        assert (alone[0][0] == table[k]).all()
-        assert (alone[1][0] == shift[k]).all()
-
-
-def test_whole_numbers_answer_as_the_network_does() -> None:
-    torch.manual_seed(0)
-    hyper = Hyper(8)
-    h = torch.randint(-8, 9, (2, hyper.channels, 3, 2)).float()
-    with torch.no_grad():
-        mean, log_scale = hyper.answer(h, (11, 6))
-    table, shift = Scales.of(hyper, 20).choose(h.permute(0, 2, 3, 1).long().numpy(), (11, 6))
-    whole, phase = shift + (table % 8 - 4) / 8, -4 + (table // 8 + 0.5) / 8
-    np.testing.assert_allclose(whole.reshape(mean.shape), mean, atol=0.0625 + 0.02)
-    np.testing.assert_allclose(phase.reshape(mean.shape), log_scale, atol=0.0625 + 0.02)
-
-
 @pytest.mark.parametrize("how", ["bfloat16", "float64", "compiled"])
 def test_a_file_is_read_alike_in_every_precision(model: Model, images: ImageSet, how: str) -> None:
     """The reader's network may compute as it likes: symbols come from whole numbers alone."""
@@ -241,64 +161,6 @@ def test_streams_of_another_reach_are_refused(model: Model, images: ImageSet) ->
         return
     assert symbols.min() >= 0
     assert symbols.max() <= 510
-
-
-def test_tiles_leave_no_seams(model: Model) -> None:
-    """Symbols and pixels are those of the whole, whatever the size of the tiles."""
-    images = open_images(waves(1, 200, 300, seed=3)).split("all")
-    x = torch.from_numpy(images.read([0]) / np.float32(255))
-    whole = Codec(model, store_tables(model), tile=1 << 20).tiled
-    assert whole is not None
-    symbols, grid = whole.encode(x, 8)
-    picture = whole.decode(symbols, grid, (200, 300), 8)
-    for side in (64, 104):
-        tiled = Codec(model, store_tables(model), tile=side).tiled
-        assert tiled is not None
-        assert torch.equal(tiled.encode(x, 8)[0], symbols)
-        assert torch.equal(tiled.decode(symbols, grid, (200, 300), 8), picture)
-    with torch.no_grad(), bottleneck_of(model).at(1.0):
-        code = model.network.encode(x)
-        single = model.network.decode(code.z, code.grid, (200, 300)).mean
-    usual = codec_of(model).symbols.of(code)
-    assert (usual != symbols).float().mean() < 1e-3  # single precision may round a few otherwise
-    assert (single - picture).abs().mean() < 1e-4
-
-
-def test_files_may_be_written_by_tiles_and_read_whole(model: Model) -> None:
-    images = open_images(waves(1, 40, 50, seed=3)).split("all")
-    codec = Codec(model, store_tables(model), tile=16)
-    [[(_, coded)]] = list(codec.encode(images, quality=1.5))
-    difference = np.abs(codec.decode([coded])[0].astype(int) - codec_of(model).decode([coded])[0])
-    assert difference.max() <= 1
-    assert difference.mean() < 1e-3
-
-
-def store_tables(model: Model) -> bytes:
-    assert model.folder is not None
-    return (model.folder / "compress.safetensors").read_bytes()
-
-
-@pytest.mark.parametrize("preset", ["vqvae", "codec"])
-@pytest.mark.parametrize("encoder", ["conv", "residual"])
-def test_every_convolutional_network_can_be_cut(preset: str, encoder: str) -> None:
-    from apercu.codec.symbols import chosen
-    from apercu.codec.tiles import Tiled
-
-    torch.manual_seed(0)
-    network = build(preset, ImageSpec(2, 61, 45), 0, {"encoder": encoder, "width": 4, "dim": 4, "depth": 2}).eval()
-    symbols = chosen(network)
-    assert symbols is not None
-    x = torch.rand(2, 2, 61, 45)
-    small, large = Tiled(network, symbols, 16), Tiled(network, symbols, 999)
-    (a, grid), (b, _) = small.encode(x, 0), large.encode(x, 0)
-    assert torch.equal(a, b)
-    assert torch.equal(small.decode(a, grid, (61, 45), 0), large.decode(b, grid, (61, 45), 0))
-
-
-def test_a_network_that_looks_at_the_whole_is_not_cut(images: ImageSet) -> None:
-    model = apercu.fit(waves(20), preset="ae", settings={"dim": 4, "width": 8}, training=Training(epochs=1))
-    with pytest.raises(ApercuError, match="as a whole"):
-        Compress(model, tile=64, steps=2).fit(model.images(waves(20)))
 
 
 def test_lossless_files_come_back_whole_at_their_quality(model: Model) -> None:
@@ -344,66 +206,9 @@ def test_one_quality_is_written_and_read(images: ImageSet) -> None:
         assert codec.decode(written)[0].shape == (1, 32, 32)
 
 
-def with_metadata(path: Path, pixels: np.ndarray, colour: str) -> tuple[bytes, Image.Exif]:
-    """A JPEG that was turned, with a profile and EXIF."""
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    profile = profile if colour == "RGB" else profile[:16] + b"GRAY" + profile[20:]
-    exif = Image.Exif()
-    exif[0x010F], exif[0x0112], exif[0x9003] = "A maker", 6, "2026:11:20 10:00:00"
-    Image.fromarray(pixels).convert(colour).save(path, icc_profile=profile, exif=exif.tobytes())
-    return profile, exif
-
-
-def test_metadata_are_kept_on_demand(folder: Path, tmp_path: Path) -> None:
-    source = tmp_path / "source"
-    source.mkdir()
-    profile, _ = with_metadata(source / "a.jpg", waves(1)[0, 0], "L")
-    Image.fromarray(waves(1)[0, 0]).save(source / "b.png")
-    for option, expected in (((), False), (("--metadata",), True)):
-        small, large = tmp_path / f"small {expected}", tmp_path / f"large {expected}"
-        assert run("compress", folder, source, "-o", small, "--quality", "1.5", *option, "--json").status == 0
-        assert run("decompress", folder, small, "-o", large, "--tile", "16").status == 0
-        with Image.open(large / "a.png") as image:
-            found = image.getexif()
-            assert (image.info.get("icc_profile") == profile) is expected
-            assert (found.get(0x010F) == "A maker") is expected
-            assert 0x0112 not in found  # the pixels stand upright
-        with Image.open(large / "b.png") as image:
-            assert "icc_profile" not in image.info
-            assert not image.getexif()
-    assert run("compress", folder, source, "-o", tmp_path / "small True", "--quality", "1.5", "--json").answer[
-        "written"
-    ]
-
-
-@pytest.mark.parametrize("channels", [1, 3, 5])
-def test_metadata_are_put_back_into_what_is_written(channels: int, tmp_path: Path) -> None:
-    profile, _ = with_metadata(tmp_path / "a.jpg", waves(1)[0, 0], "L" if channels == 1 else "RGB")
-    found = Metadata.from_bytes(metadata_of(tmp_path / "a.jpg", channels).to_bytes())
-    assert found.profile == (profile if channels < 5 else b"")
-    pixels = np.repeat(waves(1)[0], channels, 0)
-    path = save_image(pixels, tmp_path / "b.png")
-    put_back(path, found)
-    read = decode_file(path)
-    np.testing.assert_array_equal(read.pixels, pixels)
-    with Image.open(path) if channels < 5 else tifffile.TiffFile(path) as file:
-        if channels < 5:
-            assert file.getexif()[0x010F] == "A maker"
-        else:
-            assert file.pages[0].tags[0x010F].value == "A maker"
-
-
-def test_metadata_that_are_damaged_are_refused() -> None:
-    whole = Metadata(b"profile", b"exif").to_bytes()
-    assert Metadata.from_bytes(whole) == Metadata(b"profile", b"exif")
-    for data in (b"", b"nonsense", whole[:5]):
-        with pytest.raises(FormatError):
-            Metadata.from_bytes(data)
-
-
-def test_qualities_on_the_command_line(folder: Path, tmp_path: Path) -> None:
+def test_qualities_on_the_command_line(rated: Path, tmp_path: Path) -> None:
     Image.fromarray(waves(1)[0, 0]).save(tmp_path / "a.png")
-    said = run("compress", folder, tmp_path / "a.png", "-o", tmp_path / "small", "--quality", "9")
+    said = run("compress", rated, tmp_path / "a.png", "-o", tmp_path / "small", "--quality", "9")
     assert said.status == 2
     assert "no quality 9" in said.err
     assert not (tmp_path / "small").exists()

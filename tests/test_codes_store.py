@@ -16,6 +16,7 @@ from PIL import Image
 import apercu
 from apercu import Codes, encoding
 from apercu.api import Model
+from apercu.claims import LOCK
 from apercu.codes.table import ABOUT, Table
 from apercu.errors import ApercuError, FormatError
 from apercu.heads import pooled_size
@@ -321,3 +322,29 @@ def test_without_the_extra_there_is_advice(model: Model, tmp_path: Path, monkeyp
     monkeypatch.setitem(sys.modules, "lancedb", None)
     with pytest.raises(ApercuError, match=r"^keeping codes .* pip install 'apercu\[store\]'$"):
         apercu.encode(model, "sklearn:digits", tmp_path / "codes")
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from apercu.claims import claimed
+with claimed(Path(sys.argv[1]), Path("there")):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("rank", [0, 3])
+def test_a_second_run_is_refused_until_the_first_ends(model: Model, tmp_path: Path, rank: int) -> None:
+    photos, out = draw(tmp_path / "photos", 4), tmp_path / "codes"
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(out / f"{LOCK}{rank}")], stdout=subprocess.PIPE, text=True
+    ) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "held\n"
+        with pytest.raises(ApercuError, match=r"^another run is writing to .*codes; start"):
+            apercu.encode(model, photos, out)
+        assert not (out / ABOUT).exists()
+        first.kill()
+    assert apercu.encode(model, photos, out)["new"] == 4  # a lock does not outlive its process, however that ended
+    assert apercu.encode(model, photos, out)["new"] == 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -29,6 +29,9 @@ from apercu.heads import pooled
 from apercu.model import Autoencoder
 from apercu.store import Recipe
 from apercu.types import Batch, Code, ImageSpec, Output
+
+if TYPE_CHECKING:
+    from apercu.codes.store import Codes
 
 BATCH, VALUES = 250, 16_000_000
 
@@ -236,6 +239,20 @@ class Model:
         order = torch.cat([index for index, _ in rows]).argsort()
         values = torch.cat([row for _, row in rows])[order]
         return values.float().cpu().contiguous().numpy()
+
+
+def model_of(codes: Codes, folder: str | Path | None = None, device: str = "auto") -> Model:
+    """The model that made these codes, from `folder`, or from where it was then.
+
+    Raises:
+        ApercuError: it is not there, or another one is.
+    """
+    path = Path(folder or codes.about.model)
+    if folder is None and not (codes.about.model and path.is_dir()):
+        raise ApercuError(f"the model that made {codes.folder} is not where it was; say where it is with --model MODEL")
+    model = load(path, device)
+    model.images(codes)
+    return model
 
 
 def load(folder: str | Path, device: str = "auto") -> Model:

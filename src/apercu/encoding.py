@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from apercu.api import Model, batch_size
 from apercu.checkpoint import write_atomically
+from apercu.claims import alone
 from apercu.codes.store import EXACT
 from apercu.codes.table import ABOUT, ROWS, About, Table, read_about
 from apercu.data.duplicates import thumbnails
@@ -59,24 +60,34 @@ def encode(
     the rows of images that are gone; `progress`: called with (images done, images in all).
 
     Raises:
-        ApercuError: the images cannot be opened or are not the model's kind, or the folder has other codes.
+        ApercuError: the images cannot be opened or are not the model's kind, the folder has other codes, or another run
+            is writing to it.
     """
     listing = Listing(images)
     about = _about(model, listing, _origin(images), {"size": size, "fit": fit, "channels": channels})
     folder = Path(out).expanduser()
     _check(folder, about)
-    table = Table(folder, about.vector)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / ABOUT, about.to_bytes())
-    return _Run(model, listing, about, table, progress).all(prune) | {"out": str(out)}
+    share = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    with alone(folder, *share):
+        table = Table(folder, about.vector)
+        write_atomically(folder / ABOUT, about.to_bytes())
+        return _Run(model, listing, about, table, share, progress).all(prune) | {"out": str(out)}
 
 
 class _Run:
-    """One process at work."""
+    """One process at work; `share`: its number, and how many there are."""
 
-    def __init__(self, model: Model, listing: Listing, about: About, table: Table, progress: Progress | None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        listing: Listing,
+        about: About,
+        table: Table,
+        share: tuple[int, int],
+        progress: Progress | None,
+    ) -> None:
         self.model, self.listing, self.about, self.table, self.progress = model, listing, about, table, progress
-        self.rank, self.processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        self.rank, self.processes = share
         known = table.read(["id", "hash", *FACTS])
         facts = zip(*(known[name].to_pylist() for name in FACTS), strict=True)
         self.facts: dict[str, Facts] = dict(zip(known["id"].to_pylist(), facts, strict=True))

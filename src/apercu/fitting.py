@@ -134,6 +134,8 @@ def prepare(
         torch.manual_seed(training.seed)
         network = recipe.build()
     choose_precision(training.precision, device, network)
+    if training.crop is not None:
+        _check_crops(network, recipe.preset, training.crop)
     if "label" in network.heads:
         check_labelled(data)
     going_on = resume and folder is not None and (folder / NAME).is_file()
@@ -141,7 +143,7 @@ def prepare(
         notes = begin(network, recipe, data.train)
         recipe.data["notes"] += [note for note in notes if note not in recipe.data["notes"]]
     seen = data if network.backbone is None else stand_on(network.backbone, data, device, progress)
-    seen, notes = _in_tiles(seen, recipe.settings.get("tile", 0))
+    seen, notes = _in_tiles(seen, recipe.settings.get("tile", 0) if training.crop is None else 0)
     recipe.data["notes"] += [note for note in notes if note not in recipe.data["notes"]]
     return Job(data, seen, network, recipe, training, folder, going_on)
 
@@ -227,6 +229,20 @@ def _stopped(folder: Path | None) -> Recipe:
         return Recipe(**(content | {"image": ImageSpec(**content["image"])}))
     except (ValueError, KeyError, TypeError) as error:
         raise FormatError(f"{path} is damaged ({error}); start the run again with --overwrite") from error
+
+
+def _check_crops(network: Autoencoder, preset: str, side: int) -> None:
+    """Refuse crops that this network cannot learn from."""
+    if network.fixed_size or network.backbone is not None:
+        raise ApercuError(
+            f"preset {preset} sees every image as a whole, so it cannot learn from crops; leave out --crop, "
+            "or choose a preset that takes any size: codec, vqvae, mae or dae"
+        )
+    if side < network.encoder.stride:
+        raise ApercuError(
+            f"a crop of {side} pixels is smaller than the {network.encoder.stride} that a token of this model covers; "
+            "give a larger --crop, better many times so large"
+        )
 
 
 def _in_tiles(images: Images, side: int) -> tuple[Images, list[str]]:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from apercu.average import Average
 from apercu.checkpoint import NAME, load_checkpoint, save_checkpoint
 from apercu.data.batches import Batches
+from apercu.data.crops import centred
 from apercu.data.images import ImageSet
 from apercu.engine import choose_device, choose_precision, make_fabric, seed_noise
 from apercu.errors import TrainingError
@@ -123,7 +124,7 @@ class _Run:
         self, model: Autoencoder, images: ImageSet, validation: ImageSet, settings: Training, folder: Path | None
     ) -> None:
         self.model, self.images, self.settings, self.folder = model, images, settings, folder
-        self.validation = sample_of(validation if len(validation) else images)
+        self.validation = centred(sample_of(validation if len(validation) else images), settings.crop)
         self.device = choose_device(settings.device)
         self.fabric = make_fabric(self.device, choose_precision(settings.precision, self.device, model))
         model.to(self.fabric.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -142,7 +143,7 @@ class _Run:
         self.pricing, self.wrapped_optimizer = self.fabric.setup(pricing, self.optimizer)
         size, rank, processes = min(settings.batch, len(images)), self.fabric.global_rank, self.fabric.world_size
         share = settings.labelled_share
-        self.batches = Batches(images, size, settings.seed, share, settings.balance, rank, processes)
+        self.batches = Batches(images, size, settings.seed, share, settings.balance, rank, processes, settings.crop)
         self.per_epoch = len(self.batches)
         self.state = State(steps=None if settings.minutes else passes(settings, self.per_epoch) * self.per_epoch)
 

@@ -20,7 +20,8 @@ class Training:
     of the gradient of the price per pixel; `ema`: decay of the averaged weights, which are the ones that are kept;
     `patience`: validations without improvement before stopping, 0 for never; `labelled_share`: of every batch, where
     only some images are labelled; `balance`: whether labelled images are drawn so that every class is seen equally
-    often; `checkpoint_seconds`: time between two checkpoints.
+    often; `crop`: learn from a part of each image of so many pixels a side, drawn anew in every epoch;
+    `checkpoint_seconds`: time between two checkpoints.
     """
 
     epochs: int | None = None
@@ -33,6 +34,7 @@ class Training:
     patience: int = 0
     labelled_share: float = 0.25
     balance: bool = False
+    crop: int | None = None
     accumulate: int = 1
     validations: int = 40
     checkpoint_seconds: float = 20.0
@@ -42,9 +44,9 @@ class Training:
     compile: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch", "accumulate", "validations"):
+        for name in ("epochs", "crop", "batch", "accumulate", "validations"):
             value = getattr(self, name)
-            if (value is not None or name != "epochs") and (not isinstance(value, int) or value < 1):
+            if (value is not None or name not in ("epochs", "crop")) and (not isinstance(value, int) or value < 1):
                 raise ApercuError(f"{name} must be a whole number of at least 1, not {value!r}")
         for name, most in (("patience", 10**9), ("seed", 2**32 - 1)):
             value = getattr(self, name)

@@ -15,7 +15,6 @@ from apercu.cli.output import in_words, show
 from apercu.errors import ApercuError
 
 if TYPE_CHECKING:
-    from apercu.api import Model
     from apercu.codes.store import Codes
     from apercu.data.images import ImageSet
 
@@ -76,8 +75,13 @@ def search(
         bool, typer.Option("--duplicates", help="Find groups of images that are almost the same instead.")
     ] = False,
     threshold: Annotated[
-        float, typer.Option("--threshold", metavar="S", help="The similarity from which on they are; 1 is equal.")
-    ] = 0.99,
+        float | None,
+        typer.Option(
+            "--threshold",
+            metavar="S",
+            help="The similarity from which on they are, 1 is equal; else what chance rules out.",
+        ),
+    ] = None,
     exact: Annotated[bool, typer.Option("--exact", help="Compare with every image, whatever index there is.")] = False,
     model: Annotated[
         Path | None, typer.Option("--model", metavar="MODEL", help="Where the model is, if not where it was.")
@@ -92,17 +96,21 @@ def search(
 
     Example: apercu search codes scratch.jpg -k 20 -o alike.png
     """
+    if k < 1:
+        raise ApercuError(f"-k is how many images to find, at least 1, and not {k}")
     if sum([query is not None, image_id is not None, duplicates]) != 1:
         raise ApercuError("say what to search for: an image, --id ID for one of the table, or --duplicates")
     from apercu.codes.store import Codes
 
     opened = Codes(codes)
     if duplicates:
+        threshold = opened.alike if threshold is None else threshold
         groups = opened.groups(threshold)
         if out is not None:
             _sheet(_pictures(opened, [name for group in groups for name in group]), COLUMNS, out)
         done: dict[str, Any] = {"n": len(opened), "threshold": threshold, "groups": groups}
-        words = "\n".join([f"{len(groups)} groups among {len(opened)} images", *map(", ".join, groups[:COLUMNS])])
+        about = f"{len(groups)} groups among {len(opened)} images, by a similarity of at least {threshold:.6f}"
+        words = "\n".join([about, *map(", ".join, groups[:COLUMNS])])
         show(done, words, as_json)
         return
     asked, vectors, pictures = _query(opened, query, image_id, model, device, out is not None)
@@ -132,23 +140,12 @@ def _query(
         if image_id not in codes.places:
             raise ApercuError(f"there is no image {image_id!r} in {codes.folder}; names are as in its source")
         return [image_id], codes.vectors([codes.places[image_id]]), _pictures(codes, [image_id]) if draw else []
+    from apercu.api import model_of
     from apercu.data.open import open_images
 
-    model = _model(codes, folder, device)
+    model = model_of(codes, folder, device)
     images = model.images(open_images(query, **codes.about.opening))
     return list(images.ids), model.features(images), _pixels(images) if draw else []
-
-
-def _model(codes: Codes, folder: Path | None, device: str) -> Model:
-    """The model that made the codes."""
-    from apercu.api import load
-
-    path = folder or Path(codes.about.model)
-    if folder is None and not (codes.about.model and path.is_dir()):
-        raise ApercuError(f"the model that made {codes.folder} is not where it was; say where it is with --model MODEL")
-    model = load(path, device)
-    model.images(codes)
-    return model
 
 
 def _pictures(codes: Codes, names: Sequence[str]) -> list[Any]:

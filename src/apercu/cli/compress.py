@@ -94,7 +94,7 @@ def decompress(
     ],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="The folder that images are written to.")],
     only: Annotated[
-        str, typer.Option("--only", metavar="NAME", help="The one image of an archive that is wanted.")
+        str, typer.Option("--only", metavar="NAME", help="The one image that is wanted, by its name there.")
     ] = "",
     tile: Tile = 0,
     device: Device = "auto",

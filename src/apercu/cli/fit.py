@@ -35,7 +35,7 @@ def fit(
     ] = None,
     task: Annotated[
         str | None,
-        typer.Option("--task", metavar="NAME", help="What it is for, instead of --preset: anomaly, compress, restore."),
+        typer.Option("--task", metavar="NAME", help="What it is for, instead of --preset: anomaly, compress, restore, segment."),
     ] = None,
     normal: Annotated[
         str | None,
@@ -74,6 +74,14 @@ def fit(
     balance: Annotated[
         bool, typer.Option("--balance", help="Show every class equally often, where some classes are rare.")
     ] = False,
+    crop: Annotated[
+        int | None,
+        typer.Option(
+            "--crop",
+            metavar="PIXELS",
+            help="Learn from parts of this side, drawn anew in every pass; for large images.",
+        ),
+    ] = None,
     size: Size = None,
     fit: Fit = None,
     channels: Channels = None,
@@ -108,6 +116,7 @@ def fit(
         learning_rate=learning_rate,
         patience=patience,
         balance=balance,
+        crop=crop,
         seed=seed,
         device=device,
         precision=precision,

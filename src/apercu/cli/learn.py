@@ -50,7 +50,9 @@ class View:
         opened = self.whole(model, images)
         for problem in opened.problems:
             note(f"left out: {problem.id}: {problem.reason}")
-        return model.images(opened if labels is None else _labelled(opened, labels, 0), split)
+        seen = model.images(opened if labels is None else _labelled(opened, labels, 0), split)
+        # A size that was asked for here is that of the answer too.
+        return seen if self.size is None else replace(seen, original=None)
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,10 @@ def curve(
     epochs: Epochs = None,
     minutes_per_run: PerRun = None,
     batch: Batch = 128,
+    model: Annotated[
+        Path | None,
+        typer.Option("--model", metavar="MODEL", help="Of CODES: where their model is, if not where it was."),
+    ] = None,
     size: Size = None,
     fit: Fit = None,
     channels: Channels = None,
@@ -57,21 +61,30 @@ def curve(
     """Measure accuracy against the number of labels: did the unlabelled images help, is it worth labelling more?
 
     On the test images, for several draws of labels, beside methods that use no autoencoder. Settings are those of the
-    preset vae_cnn. Every figure is kept as soon as it is there, and the same command goes on where it stopped.
+    preset vae_cnn. Every figure is kept as soon as it is there, and the same command goes on where it stopped. Of CODES
+    in place of IMAGES a probe is measured, and what needs pixels is left out.
 
     Example: apercu curve photos -o curve --labels 5,20,100 --minutes 60
     """
+    from apercu.api import model_of
+    from apercu.codes.store import Codes
+    from apercu.codes.table import holds_codes
     from apercu.curve import METHODS, Curve, conclude
     from apercu.presets import find
     from apercu.study import Budget, duration
     from apercu.training import Training
 
     budget = Budget(minutes)
+    usual, training = Training(device=device), Training(epochs, minutes_per_run, batch, device=device)
+    coded = holds_codes(images)
+    if model is not None and not coded:
+        raise ApercuError("--model names the model that made CODES, and these are images; leave it out")
     study = Curve(
         _open(images, size, fit, channels),
         out,
         settings=parse_settings(setting or [], find("vae_cnn")),
-        training=Training(epochs=epochs, minutes=minutes_per_run, batch=batch, device=device),
+        training=None if coded and training == usual else training,
+        made=model_of(Codes(images), model, device) if coded else None,
         overwrite=overwrite,
         drive=glance,
     )

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from apercu.checkpoint import write_atomically
+from apercu.claims import claimed
 from apercu.codec.container import (
     CHECK,
     PREFIX,
@@ -42,6 +43,8 @@ SLOT, TRAILER = 8 + CHECK, 12 + CHECK
 START = PREFIX + 2 * SLOT
 MOST, INDEX_LIMIT = 1000, 1 << 21
 """Images of a segment, and bytes of its index when it is inflated, at most."""
+PATIENCE = 60.0
+"""Seconds to wait for another process, which needs far less for a segment."""
 
 
 @dataclass(frozen=True)
@@ -93,11 +96,18 @@ class Archive:
         return read_payload(entry.head, payload)
 
     def append(self, images: Sequence[tuple[str, Coded]]) -> None:
-        """Add at most `MOST` images as one segment: after this all of them are there, before it none."""
+        """Add at most `MOST` images as one segment: after this all of them are there, before it none.
+
+        Several processes may append; each waits for its turn.
+        """
         if len(images) > MOST:
             raise ValueError(f"a segment holds at most {MOST} images")
         if not all(is_safe(name) for name, _ in images):
             raise ValueError("a name leads out of the folder, or is none on some system")
+        with claimed(self.path.with_name(f".{self.path.name}.lock"), self.path, PATIENCE):
+            self._append(images)
+
+    def _append(self, images: Sequence[tuple[str, Coded]]) -> None:
         if not self.path.exists():
             prefix = MAGIC + bytes([VERSION]) + self.fingerprint
             write_atomically(self.path, prefix + 2 * _slot(prefix, START))
@@ -149,6 +159,18 @@ class Archive:
         if _segment(file, size) != ends[0]:
             raise FormatError("it is damaged: its header makes no sense")
         return size
+
+
+def read_archive(path: Path, fingerprint: bytes) -> Archive:
+    """The archive of this name.
+
+    Raises:
+        FormatError: as `Archive`; the message names the file.
+    """
+    try:
+        return Archive(path, fingerprint)
+    except FormatError as error:
+        raise FormatError(f"{path}: {error}") from None
 
 
 def _index(file: BinaryIO, start: int, end: int) -> dict[str, Entry]:

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from apercu.api import Model
-from apercu.codec.archive import MAGIC, Archive
-from apercu.codec.codec import Codec, kept_codec
+from apercu.codec.archive import MAGIC, read_archive
+from apercu.codec.codec import Codec, reading_codec
 from apercu.codec.container import Coded, read_bytes
 from apercu.codec.quality import EIGHTHS
 from apercu.data.duplicates import thumbnails
@@ -37,13 +37,8 @@ def open_archive(model: Model, path: Path) -> Images:
         FormatError: not an archive of this model, or damaged.
         ApercuError: no image in it can be read.
     """
-    codec = kept_codec(model)
-    if codec is None:
-        raise ApercuError("this model has compressed nothing yet, so it wrote none of this; name another MODEL")
-    try:
-        archive = Archive(path.expanduser(), codec.fingerprint)
-    except FormatError as error:
-        raise FormatError(f"{path}: {error}") from None
+    codec = reading_codec(model)
+    archive = read_archive(path.expanduser(), codec.fingerprint)
     there: dict[str, Coded] = {}
     problems = []
     for name in archive.entries:

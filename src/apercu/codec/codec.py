@@ -188,6 +188,18 @@ def kept_codec(model: Model, tile: int = 0) -> Codec | None:
     return Codec(model, store.read_file(model.recipe, model.folder, TABLES), exact, tile)
 
 
+def reading_codec(model: Model, tile: int = 0) -> Codec:
+    """The same, to read what it wrote.
+
+    Raises:
+        ApercuError: it never wrote anything.
+    """
+    codec = kept_codec(model, tile)
+    if codec is None:
+        raise ApercuError("this model has compressed nothing yet, so it wrote none of this; name another MODEL")
+    return codec
+
+
 def _read(model: Model, arrays: Mapping[str, NDArray[Any]]) -> tuple[Symbols, Writer]:
     """Symbols and how they are written, from the tables of a model.
 

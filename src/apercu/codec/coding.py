@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from apercu.errors import FormatError
 
-TOTAL = 1 << 24
+PRECISION = 24
+TOTAL = 1 << PRECISION
 DENSEST = 1 << 9
 """Values in one byte of a stream, at most: shorter streams are padded, so that a header cannot claim what it likes."""
 
@@ -61,23 +62,32 @@ class Encoder:
             self._coder.encode(values.astype(np.int32), *_model(weights))
 
     def finish(self, values: int) -> bytes:
-        """The shortest bytes that tell what was written, of which `values` are an image's: zeros at the end are left
-        out, but for a byte to each `DENSEST` values."""
-        return self._shortest().ljust(values // DENSEST, b"\0")
-
-    def _shortest(self) -> bytes:
-        words: bytes = np.asarray(self._coder.get_compressed()).astype(">u4").tobytes()
+        """The stream of what was written, of which `values` are an image's, as `close` makes it."""
+        words = np.asarray(self._coder.get_compressed()).astype(">u4").tobytes()
         position, (low, width) = self._coder.pos()
-        # All numbers in [low, low + width) mean the same, on top of the words that are settled; constriction takes one
-        # of 32 or 64 bits, and this the one with the fewest bytes, on the same side of a carry.
-        tail = int.from_bytes(words[4 * position :].ljust(8, b"\0"), "big")
-        for length in range(8):
-            unit = 1 << (64 - 8 * length)
-            number = -(-low // unit) * unit
-            if number < low + width and (number >> 64) == (tail < low):
-                ending = int(number % (1 << 64)).to_bytes(8, "big")[:length]
-                return (words[: 4 * position] + ending).rstrip(b"\0")
-        return words.rstrip(b"\0")
+        return close(words[: 4 * position], low, width, values)
+
+
+def carries(low: int) -> int:
+    """Whether the number that ends a stream carries to the words before it, 0 or 1."""
+    return low + (1 << 32) - 1 >> 64
+
+
+def close(words: bytes, low: int, width: int, values: int) -> bytes:
+    """The shortest bytes that tell what was written: all numbers in [low, low + width), on top of the words that are
+    settled, mean the same.
+
+    On the side of a carry that `words` are on. Zeros at the end are left out, but for a byte to each `DENSEST` of the
+    image's `values`.
+    """
+    carry = carries(low)
+    for length in range(8):
+        unit = 1 << (64 - 8 * length)
+        number = -(-low // unit) * unit
+        if number < low + width and number >> 64 == carry:
+            break
+    ending = (number % (1 << 64)).to_bytes(8, "big")[:length]
+    return (words + ending).rstrip(b"\0").ljust(values // DENSEST, b"\0")
 
 
 class Decoder:

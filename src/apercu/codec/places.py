@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from apercu.codec.archive import Archive
+from apercu.codec.archive import read_archive
 from apercu.codec.container import Coded, from_file, read_bytes, to_file
 from apercu.codec.journal import Journal
 from apercu.errors import FormatError
@@ -95,10 +95,7 @@ class OneFile:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self.journal = path.with_name(f".{path.name}.compressed")
-        try:
-            self.archive = Archive(path, fingerprint)
-        except FormatError as error:
-            raise FormatError(f"{path}: {error}") from None
+        self.archive = read_archive(path, fingerprint)
 
     def holds(self, name: str) -> bool:
         """Whether it is in the archive and undamaged."""

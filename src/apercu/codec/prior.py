@@ -14,12 +14,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import TypeVar
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from apercu.codec.coding import TOTAL, Decoder, Encoder, Integers, weigh
+from apercu.codec.coders import Decoders, Encoders, decoders, encoders
+from apercu.codec.coding import TOTAL, Integers, weigh
 from apercu.codec.exact import exponential
 from apercu.errors import FormatError
 from apercu.types import Grid
@@ -30,8 +32,9 @@ SIDE = 8
 """The grid of a code, of whatever size, is seen as SIDE × SIDE cells."""
 FRACTION = 256
 """Steps of a unit of E and W, and of the table of the exponential."""
-Exchange = Callable[[int, Integers, Integers], Integers]
-Coder = TypeVar("Coder", Encoder, Decoder)
+CHUNK = 1 << 18
+"""Weights that are worked out at once, at most."""
+Exchange = Callable[[Integers, Integers], Integers]
 
 
 @dataclass(frozen=True)
@@ -147,9 +150,9 @@ class Prior:
         Raises:
             ValueError: a symbol outside its alphabet.
         """
-        coders = [Encoder() for _ in symbols]
+        coders = encoders(len(symbols))
         self.write(coders, symbols, quality)
-        return [coder.finish(image.size) for coder, image in zip(coders, symbols, strict=True)]
+        return coders.finish(symbols[0].size)
 
     def decode(self, streams: Sequence[bytes], grid: Grid, quality: int = 0) -> Integers:
         """Symbols (B, h, w, S) from the stream of each image.
@@ -157,9 +160,9 @@ class Prior:
         Raises:
             FormatError: a stream that this prior did not write.
         """
-        return self.read([Decoder(stream) for stream in streams], grid, quality)
+        return self.read(decoders(streams), len(streams), grid, quality)
 
-    def write(self, coders: Sequence[Encoder], symbols: Integers, quality: int = 0) -> None:
+    def write(self, coders: Encoders, symbols: Integers, quality: int = 0) -> None:
         """The symbols of each image, (B, h, w, S), to its coder.
 
         Raises:
@@ -167,33 +170,25 @@ class Prior:
         """
         if symbols.size and (symbols.min() < 0 or (symbols >= self.alphabet).any()):
             raise ValueError("a symbol lies outside its alphabet")
+
+        def write(weights: Integers, values: Integers) -> Integers:
+            coders.encode(values, weights)
+            return values
+
         grid = (symbols.shape[1], symbols.shape[2])
-        for own, part in self._parts(coders, grid):
-            padded = self.layout.frame(len(own), grid)
-            padded[:, 2:, 2:-2] = symbols[part]
+        padded = self.layout.frame(len(symbols), grid)
+        padded[:, 2:, 2:-2] = symbols
+        self._walk(padded, grid, quality, write)
 
-            def write(image: int, weights: Integers, values: Integers, own: Sequence[Encoder] = own) -> Integers:
-                own[image].encode(values, weights)
-                return values
-
-            self._walk(padded, grid, quality, write)
-
-    def read(self, coders: Sequence[Decoder], grid: Grid, quality: int = 0) -> Integers:
-        """The symbols of each image, (B, h, w, S), from its coder.
+    def read(self, coders: Decoders, count: int, grid: Grid, quality: int = 0) -> Integers:
+        """The symbols of each of `count` images, (B, h, w, S), from its coder.
 
         Raises:
             FormatError: a stream that this prior did not write.
         """
-        found = []
-        for own, _ in self._parts(coders, grid):
-            padded = self.layout.frame(len(own), grid)
-
-            def read(image: int, weights: Integers, values: Integers, own: Sequence[Decoder] = own) -> Integers:
-                return own[image].decode(weights, len(values))
-
-            self._walk(padded, grid, quality, read)
-            found.append(padded[:, 2:, 2:-2])
-        return np.concatenate(found)
+        padded = self.layout.frame(count, grid)
+        self._walk(padded, grid, quality, lambda weights, _: coders.decode(weights))
+        return padded[:, 2:, 2:-2]
 
     def bits(self, symbols: Integers) -> NDArray[np.float64]:
         """−log₂ P of every symbol, given those that come before it in the stream: (B, h, w, S) → the same shape."""
@@ -203,7 +198,7 @@ class Prior:
         for image, own in enumerate(symbols):
             padded = layout.frame(1, grid)
             padded[0, 2:, 2:-2] = own
-            h = self._rows[layout.known(padded, i, j, grid)].sum(2)
+            h = self._sum(layout.known(padded, i, j, grid))
             for s, count in enumerate(layout.alphabet):
                 value = own[..., s].reshape(1, -1)
                 if count > 1:
@@ -213,41 +208,38 @@ class Prior:
                         h += self._rows[layout.before[s] + value]
         return found.reshape(symbols.shape)
 
-    def _parts(self, coders: Sequence[Coder], grid: Grid) -> Iterator[tuple[Sequence[Coder], slice]]:
-        """As many images as are coded at once, one after the other."""
-        most = self._together(grid)
-        for start in range(0, len(coders), most):
-            part = slice(start, start + most)
-            yield coders[part], part
-
-    def _together(self, grid: Grid) -> int:
-        """How many images are coded at once, so that their weights take 32 MB at most."""
-        tokens = min(grid) if self.layout.neighbours else grid[0] * grid[1]
-        return max(1, (1 << 22) // (tokens * max(self.layout.alphabet)))
-
     def _walk(self, padded: Integers, grid: Grid, quality: int, exchange: Exchange) -> None:
-        """Visit every symbol in the order of the stream; `exchange(image, weights, values)` gives its values back."""
+        """Visit every symbol in the order of the stream; `exchange(weights, values)` gives the values back."""
         layout = self.layout
         for i, j in layout.steps(grid):
-            h = self._rows[layout.known(padded, i, j, grid, quality)].sum(2)
+            h = self._sum(layout.known(padded, i, j, grid, quality))
             for s, count in enumerate(layout.alphabet):
                 if count == 1:
                     padded[:, i + 2, j + 2, s] = 0
                     continue
-                weights = self._weights(h, s)
-                for image, own in enumerate(weights):
-                    padded[image, i + 2, j + 2, s] = exchange(image, own, padded[image, i + 2, j + 2, s])
+                together = max(1, CHUNK // (len(padded) * count))
+                for part in (slice(first, first + together) for first in range(0, len(i), together)):
+                    place = (slice(None), i[part] + 2, j[part] + 2, s)
+                    padded[place] = exchange(self._weights(h[:, part], s), padded[place])
                 if layout.earlier and s + 1 < len(layout.alphabet):
                     h += self._rows[layout.before[s] + padded[:, i + 2, j + 2, s]]
 
     @cached_property
-    def _rows(self) -> NDArray[np.float64]:
-        return self.rows.astype(np.float64)
+    def _rows(self) -> NDArray[np.float32] | NDArray[np.float64]:
+        """E in single precision where all that is ever added stays below 2²⁴, and is therefore exact."""
+        most = np.abs(self.rows.astype(np.int64)).max(initial=0) * (2 + len(self.alphabet) * (1 + int(self.context[0])))
+        return self.rows.astype(np.float32 if most <= 1 << 24 else np.float64)
 
-    def _weights(self, h: NDArray[np.float64], s: int) -> Integers:
+    def _sum(self, known: Integers) -> NDArray[np.float32] | NDArray[np.float64]:
+        """Σ of the rows of E that `Layout.known` names, (B, T, rows) → (B, T, R)."""
+        rows, named = torch.from_numpy(self._rows), torch.from_numpy(known)
+        found: NDArray[np.float32] = F.embedding_bag(named.flatten(0, 1), rows, mode="sum").numpy()
+        return found.reshape(*known.shape[:2], -1)
+
+    def _weights(self, h: NDArray[np.float32] | NDArray[np.float64], s: int) -> Integers:
         """The weights of symbol s for sums h, (…, R) → (…, alphabet[s])."""
         own = self.layout.columns[s]
-        logits = np.maximum(h, 0) @ self.columns[:, own].astype(np.float64) + self.bias[own]
+        logits = np.maximum(h, 0).astype(np.float64) @ self.columns[:, own].astype(np.float64) + self.bias[own]
         below = ((logits.max(-1, keepdims=True) - logits) / FRACTION).astype(np.int64)
         table = exponential()
         return weigh(table[np.minimum(below, len(table) - 1)])

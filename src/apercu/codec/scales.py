@@ -10,7 +10,7 @@ distribution of one ln σ and one fraction of μ, and the whole part of μ shift
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from apercu.bottlenecks._hyper import MEANS, SCALES, STRIDE, Hyper
-from apercu.codec.coding import Decoder, Encoder, Integers, weigh
+from apercu.codec.coders import decoders, encoders
+from apercu.codec.coding import Integers, weigh
 from apercu.codec.prior import Prior
 from apercu.errors import FormatError
 from apercu.types import Grid
@@ -132,15 +133,17 @@ class Conditional:
         """The stream of each image, from symbols (B, h, w, D) of 0 … 2·reach."""
         steps = symbols - self.reach
         h = self.side(steps)
-        coders = [Encoder() for _ in symbols]
+        coders = encoders(len(symbols))
         self.prior.write(coders, h, quality)
-        frequencies, middle = self.scales.frequencies, self.scales.tables.shape[1] // 2
+        middle = self.scales.tables.shape[1] // 2
         chosen = self.scales.choose(self._centred(h), (symbols.shape[1], symbols.shape[2]))
-        for coder, own, table, shift in zip(coders, steps, *chosen, strict=True):
-            values = (own - shift + middle).ravel()
-            for number, places in _by_table(table):
-                coder.encode(values[places], frequencies[number])
-        return [coder.finish(own.size) for coder, own in zip(coders, steps, strict=True)]
+        table, shift = (each.reshape(len(steps), -1) for each in chosen)
+        order = table.argsort(1, kind="stable")
+        values = steps.reshape(table.shape) - shift + middle
+        coders.encode(
+            np.take_along_axis(values, order, 1), self.scales.frequencies, np.take_along_axis(table, order, 1)
+        )
+        return coders.finish(steps[0].size)
 
     def decode(self, streams: Sequence[bytes], grid: Grid, quality: int = 0) -> Integers:
         """Symbols (B, h, w, D) from the stream of each image.
@@ -148,31 +151,21 @@ class Conditional:
         Raises:
             FormatError: a stream that no encoder wrote with these tables.
         """
-        coders = [Decoder(stream) for stream in streams]
+        coders = decoders(streams)
         coarse = (-(-grid[0] // STRIDE), -(-grid[1] // STRIDE))
-        chosen = self.scales.choose(self._centred(self.prior.read(coders, coarse, quality)), grid)
-        frequencies, middle = self.scales.frequencies, self.scales.tables.shape[1] // 2
-        found = []
-        for coder, table, shift in zip(coders, *chosen, strict=True):
-            values = np.empty(table.size, np.int64)
-            for number, places in _by_table(table):
-                values[places] = coder.decode(frequencies[number], len(places))
-            found.append(values.reshape(shift.shape) - middle + shift + self.reach)
-        symbols = np.stack(found)
+        table, shift = self.scales.choose(self._centred(self.prior.read(coders, len(streams), coarse, quality)), grid)
+        flat = table.reshape(len(table), -1)
+        order = flat.argsort(1, kind="stable")
+        read = coders.decode(self.scales.frequencies, np.take_along_axis(flat, order, 1))
+        values = np.empty_like(read)
+        np.put_along_axis(values, order, read, 1)
+        symbols = values.reshape(shift.shape) - self.scales.tables.shape[1] // 2 + shift + self.reach
         if symbols.min() < 0 or symbols.max() > 2 * self.reach:
             raise FormatError("its symbols cannot be read")
         return symbols
 
     def _centred(self, h: Integers) -> Integers:
         return h - self.prior.alphabet // 2
-
-
-def _by_table(table: Integers) -> Iterator[tuple[int, Integers]]:
-    """Each table that occurs and the places of its symbols, in order."""
-    flat = table.ravel()
-    order = np.argsort(flat, kind="stable")
-    for places in np.split(order, np.flatnonzero(np.diff(flat[order])) + 1):
-        yield int(flat[places[0]]), places
 
 
 def _convolve(x: Reals, weight: Reals, bias: NDArray[np.int32]) -> Reals:

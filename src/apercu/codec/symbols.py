@@ -43,6 +43,13 @@ class Symbols(Protocol):
         """The same for a copy of the network."""
 
 
+def symbols_of(code: Code) -> Tensor:
+    """The symbols that a quantizer chose, (B, N, S)."""
+    if code.symbols is None:
+        raise TypeError("the code of a quantizer has symbols")
+    return code.symbols
+
+
 @dataclass(frozen=True)
 class Chosen:
     """The symbols of a quantizer."""
@@ -56,9 +63,7 @@ class Chosen:
 
     def of(self, code: Code) -> Tensor:
         """The symbols that it chose, (B, N, S)."""
-        if code.symbols is None:
-            raise TypeError("the code of a quantizer has symbols")
-        return code.symbols
+        return symbols_of(code)
 
     def code(self, symbols: Tensor, quality: float = 0) -> Tensor:
         """(B, N, S) → (B, N, D), equal bit for bit to what it gave the decoder."""
@@ -87,10 +92,9 @@ class Graded:
 
     def of(self, code: Code) -> Tensor:
         """(B, N, D) int64."""
-        if code.symbols is None:
-            raise TypeError("the code of a quantizer has symbols")
-        low, count = (torch.from_numpy(values).to(code.symbols.device) for values in (self.low, self.count))
-        return (code.symbols - low).clamp_min(0).minimum(count - 1)
+        symbols = symbols_of(code)
+        low, count = (torch.from_numpy(values).to(symbols.device) for values in (self.low, self.count))
+        return (symbols - low).clamp_min(0).minimum(count - 1)
 
     def code(self, symbols: Tensor, quality: float = 0) -> Tensor:
         """(B, N, D) → (B, N, D)."""

@@ -16,7 +16,7 @@ from apercu.codec.learn import learn
 from apercu.codec.lossless import Decoding, learn_lossless
 from apercu.codec.quality import EIGHTHS, at, point_of, points
 from apercu.codec.scales import Scales
-from apercu.codec.symbols import Rounded, bounds, chosen, learn_rounding
+from apercu.codec.symbols import Rounded, bounds, chosen, learn_rounding, symbols_of
 from apercu.data.batches import in_order
 from apercu.data.images import ImageSet
 from apercu.errors import ApercuError
@@ -81,10 +81,8 @@ def _learn_rated(model: Model, bottleneck: Rated, images: ImageSet, steps: int) 
         for batch in in_order(images, batch_size(images.spec), model.device):
             with torch.no_grad(), at(model.network, point):
                 code = model.network.encode(batch.x)
-            if code.symbols is None:
-                raise TypeError("the code of a quantizer has symbols")
             # Small whole numbers: many codes at many qualities are in memory at once.
-            codes += list(code.symbols.to(torch.int16).cpu().numpy().reshape(len(batch.x), *code.grid, -1))
+            codes += list(symbols_of(code).to(torch.int16).cpu().numpy().reshape(len(batch.x), *code.grid, -1))
             qualities += [number] * len(batch.x)
     arrays: Arrays = {}
     if bottleneck.hyper is not None:

@@ -13,6 +13,11 @@ Ints = NDArray[np.int64]
 BLOCK = 1 << 24
 """Distances that are in memory at a time, at most."""
 SPARE = 8
+LUCK = 1e-3
+"""The share of rows that chance may put beside another within the distance of near duplicates."""
+INNER, OUTER, DENSEST = 5, 10, 0.05
+"""Neighbours that tell how many dimensions the rows fill, and the share of rows that are taken for the densest."""
+FEWEST, SAMPLE = 40, 1000
 
 
 class Compared:
@@ -45,6 +50,25 @@ class Compared:
             found[here] = np.take_along_axis(candidates, order, 1)
             squared[here] = np.take_along_axis(exact, order, 1)
         return found, squared
+
+
+def beyond_chance(vectors: Floats) -> float | None:
+    """The distance t within which chance puts another row beside one of a thousand; None where rows are too few.
+
+    Rows that have nothing to do with each other lie evenly around one of them in the m dimensions that all fill, so
+    that k · (t / r_k)ᵐ of them lie within t, where r_k is the distance to the k-th neighbour. The mean of ln(r_k / r_j)
+    is Σ_{i=j}^{k−1} 1/i / m, which tells m (Levina and Bickel, "Maximum likelihood estimation of intrinsic dimension",
+    2004), here from outer neighbours, which are no copies. r_k is that of the densest twentieth of a sample.
+    """
+    different = np.unique(vectors, axis=0)
+    if len(different) < FEWEST:
+        return None
+    some = different[np.sort(np.random.default_rng(0).permutation(len(different))[:SAMPLE])]
+    squared = Compared(different).nearest(some, OUTER + 1)[1].astype(np.float64)  # the first is itself
+    inner, outer = np.sqrt(squared[:, INNER]), np.sqrt(squared[:, OUTER])
+    growth = max(float(np.median(np.log(outer / inner))), 1e-6)
+    dimension = sum(1 / i for i in range(INNER, OUTER)) / growth
+    return float(np.quantile(outer, DENSEST) * (LUCK / OUTER) ** (1 / dimension))
 
 
 def groups(vectors: Floats, reach: float) -> list[Ints]:

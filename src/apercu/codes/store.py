@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from apercu.codes.search import Compared, Floats, Ints, groups
+from apercu.codes.search import Compared, Floats, Ints, beyond_chance, groups
 from apercu.codes.table import THUMB, Table, read_about
 from apercu.errors import ApercuError
 
@@ -24,6 +24,8 @@ EXACT = 50_000
 PROBED, LEAST = 16, 8
 """An index has √N parts, of which a 16th is looked at, at least 8: neighbours lie in more than the nearest part."""
 SAMPLE = 2000
+ALIKE = 0.99
+"""The similarity of near duplicates where images are too few to learn it from."""
 KNOWN = ("id", "place", "label", "split", "hash", "height", "width", "white", "depth", "price")
 
 
@@ -151,12 +153,24 @@ class Codes:
             for found, distances in zip(rows, squared, strict=True)
         ]
 
-    def groups(self, threshold: float = 0.99) -> list[list[str]]:
+    @cached_property
+    def alike(self) -> float:
+        """The similarity from which on images are near duplicates: one in a thousand has a neighbour so near by chance.
+
+        It follows from the distances between neighbours in the table; 0.99 where these are fewer than 40.
+        """
+        reach = beyond_chance(self._vectors)
+        return ALIKE if reach is None else 1 - reach**2 / self.spread
+
+    def groups(self, threshold: float | None = None) -> list[list[str]]:
         """Ids of images that are chained by a similarity of at least `threshold`, the largest group first.
+
+        By default the threshold is `alike`.
 
         Raises:
             ApercuError: a threshold that is no similarity.
         """
+        threshold = self.alike if threshold is None else threshold
         if not 0 < threshold <= 1:
             raise ApercuError(f"the threshold is a similarity above 0 and at most 1, and not {threshold:g}")
         found = groups(self._vectors, (1 - threshold) * self.spread)

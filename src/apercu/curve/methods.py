@@ -32,19 +32,25 @@ Labels = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Bench:
-    """What all methods share: the settings of `vae_cnn`, how to train, and where the codes without labels are kept."""
+    """What all methods share: the settings of `vae_cnn`, how to train, and where the codes without labels are kept.
+
+    `made`: the model that made the codes, where these stand in place of the images.
+    """
 
     settings: dict[str, Any]
     training: Training
     codes: Path
     drive: Drive
+    made: Model | None = None
 
     def joint(self, few: Images, seed: int) -> Model:
         """`vae_cnn` trained on all images and these labels."""
         return self._fit(few, JOINT, self.settings, seed, None)
 
     def code(self, few: Images, seed: int) -> Model:
-        """The same network trained without labels, once for each seed."""
+        """The model whose codes these are; else the same network as `joint` without labels, once for each seed."""
+        if self.made is not None:
+            return self.made
         folder = self.codes / f"seed-{seed}"
         if not (folder / store.RECIPE).is_file():
             hidden = {name: few.split(name).with_labels(unknown(len(few.split(name)))) for name in ("train", "val")}
@@ -70,11 +76,15 @@ class Bench:
 
 @dataclass(frozen=True)
 class Method:
-    """`answer(bench, images, seed)` learns from the training images and names the class of every test image."""
+    """`answer(bench, images, seed)` learns from the training images and names the class of every test image.
+
+    `pixels`: whether it needs the images themselves, and not only their codes.
+    """
 
     name: str
     ours: bool
     answer: Callable[[Bench, Images, int], Labels]
+    pixels: bool = True
 
 
 def _pixels(bench: Bench, few: Images, seed: int) -> Labels:
@@ -115,7 +125,7 @@ METHODS = {
     "pixels": Method("pixels + SVM", False, _pixels),
     "pca": Method("PCA + SVM", False, _pca),
     "cnn": Method("the same CNN, labels alone", False, _cnn),
-    "probe": Method("probe on the code", True, _probe),
+    "probe": Method("probe on the code", True, _probe, pixels=False),
     "finetune": Method("code fine-tuned", True, _finetune),
     "joint": Method("joint (Apercu)", True, _joint),
 }

@@ -14,7 +14,8 @@ from apercu.curve.methods import METHODS
 from apercu.curve.run import FILE, Curve, Figure, Key
 from apercu.curve.verdict import by_seed, compare, forecast, in_words, mean
 from apercu.errors import ApercuError
-from apercu.study import duration
+from apercu.pages.words import listed
+from apercu.study import duration, many
 
 
 def conclude(curve: Curve, plan: Sequence[Key]) -> dict[str, Any]:
@@ -42,10 +43,24 @@ def conclude(curve: Curve, plan: Sequence[Key]) -> dict[str, Any]:
         "table": table(figures),
         "comparisons": [asdict(comparison) for comparison in compare(figures)],
         "more_labels": None if found is None else asdict(found),
-        "verdict": in_words(figures, test, curve.classes),
+        "verdict": [*in_words(figures, test, curve.classes), *_of_codes(curve)],
         "missing": len(curve.missing(plan)),
         "files": [str(curve.folder / name) for name in (FILE, "curve.csv", "curve.svg")],
     }
+
+
+def _of_codes(curve: Curve) -> list[str]:
+    """What must be said of a curve that was measured on codes."""
+    if curve.made is None:
+        return []
+    said = [f"Left out, since they need the images themselves: {listed(curve.left_out)}."]
+    learnt = curve.made.recipe.data.get("labelled", 0) if "label" in curve.made.network.heads else 0
+    if learnt:
+        said.append(
+            f"The model that made the codes learnt from {many(learnt, 'label')} itself, so "
+            "these figures are higher than so few labels give; codes of a model without labels are a fair measure."
+        )
+    return said
 
 
 def table(figures: Sequence[Figure]) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import shutil
@@ -14,11 +15,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from apercu.api import Model
 from apercu.checkpoint import write_atomically
 from apercu.curve.methods import JOINT, METHODS, Bench
 from apercu.data.images import fingerprint
 from apercu.data.labels import hide_labels
 from apercu.data.open import Images
+from apercu.data.recalled import Recalled
 from apercu.errors import ApercuError, FormatError
 from apercu.presets import build, defaults
 from apercu.study import Budget, Drive, TooLong, check_question, to_the_end
@@ -56,10 +59,12 @@ class Figure:
 class Curve:
     """The figures of one question, kept in `folder`.
 
-    `settings` are those of `vae_cnn`; `training` says how it is trained, and the code without labels as well.
+    `settings` are those of `vae_cnn`; `training` says how it is trained, and the code without labels as well. Of codes
+    that were kept, `made` by a model, what needs no pixels is measured, and nothing is trained but probes.
 
     Raises:
-        ApercuError: images that a curve cannot be drawn of, or a folder that holds the answers to another question.
+        ApercuError: images that a curve cannot be drawn of, or a folder that holds the answers to another question;
+            codes without their model, or with how to train it.
     """
 
     def __init__(
@@ -69,6 +74,7 @@ class Curve:
         *,
         settings: dict[str, Any] | None = None,
         training: Training | None = None,
+        made: Model | None = None,
         overwrite: bool = False,
         drive: Drive = to_the_end,
     ) -> None:
@@ -82,15 +88,23 @@ class Curve:
         self.data = dataclasses.replace(data, test=data.test.subset(data.test.labels >= 0))
         if len(self.data.test) == 0:
             raise ApercuError("none of the test images is labelled, so nothing could be measured: label some of them")
-        self.settings, self.training = defaults(JOINT) | (settings or {}), training or Training()
-        build(JOINT, data.train.spec, len(data.train.classes), self.settings)  # says what does not fit, before any work
         self.folder, self.drive = folder, drive
-        question = {
-            "images": fingerprint([self.data.train, self.data.val, self.data.test]),
-            "settings": self.settings,
-            "training": {name: getattr(self.training, name) for name in ("epochs", "minutes", "batch")},
-            "version of Apercu": version("apercu"),
-        }
+        self.settings, self.training = defaults(JOINT) | (settings or {}), training or Training()
+        self.made: Model | None = None
+        if not isinstance(data.train.pixels, Recalled):
+            # It says what does not fit, before any work.
+            build(JOINT, data.train.spec, len(data.train.classes), self.settings)
+            how: dict[str, Any] = {
+                "settings": self.settings,
+                "training": {name: getattr(self.training, name) for name in ("epochs", "minutes", "batch")},
+            }
+        elif settings or training:
+            raise ApercuError("of codes no model is trained, so nothing can be said of how; name the IMAGES for that")
+        else:
+            self.made = _maker(made, data)
+            how = {"model": self.made.fingerprint}
+        images = fingerprint([self.data.train, self.data.val, self.data.test])
+        question = {"images": images, **how, "version of Apercu": version("apercu")}
         self.question = json.loads(json.dumps(question))  # as it is read back
         self.figures: dict[Key, Figure] = {}
         self.too_long: dict[str, float] = {}
@@ -114,6 +128,9 @@ class Curve:
         strange = sorted(set(methods or ()) - set(METHODS))
         if strange:
             raise ApercuError(f"there is no method {strange[0]!r}; choose from: {', '.join(METHODS)}")
+        blind = [name for name in methods or () if name in self.left_out]
+        if blind:
+            raise ApercuError(f"the method {blind[0]} needs the images themselves; name IMAGES instead of CODES")
         there = self.most // self.classes
         counts = sorted(set(per_class)) if per_class else usual_counts(there)
         if counts[0] < 1 or counts[-1] > there:
@@ -122,8 +139,13 @@ class Curve:
                 f"{wrong} labels per class cannot be drawn from {self.most} labels of {self.classes} classes: "
                 f"ask for 1 to {there}"
             )
-        chosen = [name for name in METHODS if not methods or name in methods]
+        chosen = [name for name in METHODS if name not in self.left_out and (not methods or name in methods)]
         return [Key(name, count, seed) for seed in range(seeds) for name in chosen for count in counts]
+
+    @property
+    def left_out(self) -> list[str]:
+        """The methods that need pixels, where there are codes alone."""
+        return [name for name, method in METHODS.items() if method.pixels and self.made is not None]
 
     def missing(self, plan: Sequence[Key]) -> list[Key]:
         """The figures that are still to be measured."""
@@ -133,7 +155,8 @@ class Curve:
         """Measure what is missing until the budget is spent; methods that it does not suffice for are left out."""
         budget = budget or Budget()
         self.too_long = {}
-        bench = Bench(self.settings, self.training, self.folder / CODES, lambda run: self.drive(budget.watch(run)))
+        codes = self.folder / CODES
+        bench = Bench(self.settings, self.training, codes, lambda run: self.drive(budget.watch(run)), self.made)
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.overwrite:
             (self.folder / FILE).unlink(missing_ok=True)
@@ -173,6 +196,16 @@ class Curve:
             raise FormatError(f"{path} is damaged ({error}); start again with --overwrite") from error
         check_question(question, self.question, self.folder)
         self.figures = {figure.key: figure for figure in figures}
+
+
+def _maker(model: Model | None, codes: Images) -> Model:
+    """The model that made these codes; what is fitted to it is not kept."""
+    if model is None:
+        raise ApercuError("a curve of codes takes the model that made them; name it with --model MODEL")
+    model.images(codes)
+    model = copy.copy(model)
+    model.folder = None
+    return model
 
 
 def usual_counts(there: int) -> list[int]:

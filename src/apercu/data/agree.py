@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apercu.data.convert import DEPTHS, WHITE, Resize, Widen
-from apercu.data.images import ImageSet
+from apercu.data.images import ImageSet, Original
 from apercu.data.pixels import Joined, Lazy, Loose, Pixels, Stack
 from apercu.data.sources.base import Found, Loader
 from apercu.data.survey import Files, Survey, row
@@ -54,8 +54,17 @@ def agree(found: Found, seen: Survey, resize: Resize, channels: int | None, memo
         rows=np.arange(len(seen.ids)),
         masks={name: partial(drawn, loader, resize) for name, loader in found.masks.items()},
         marked=found.marked,
+        original=_original(seen, Widen(target, depth), resize),
     )
     return together, notes
+
+
+def _original(seen: Survey, widen: Widen, resize: Resize) -> Original | None:
+    """The images before any of them was resized; None where none was."""
+    if seen.stored == seen.sizes:
+        return None
+    pixels = Lazy(_remake(seen, widen, Resize(None, "error"), seen.stored), DEPTHS[widen.depth])
+    return Original(np.array(seen.stored, np.int64), pixels, resize)
 
 
 def count_kinds(seen: Survey) -> dict[str, int]:
@@ -106,7 +115,7 @@ def _store(seen: Survey, widen: Widen, resize: Resize, spec: ImageSpec, memory: 
             return Stack(np.ascontiguousarray(arrays[0]) if len(arrays) == 1 else np.concatenate(arrays))
         return Stack(arrays[0]) if len(arrays) == 1 else Joined([Stack(a) for a in arrays])
     if needed > memory or any(isinstance(h, Files) and h.kept is None for h in seen.holdings):
-        return Lazy(_remake(seen, widen, resize), dtype)
+        return Lazy(_remake(seen, widen, resize, seen.sizes), dtype)
     images = (widen(image) for holding in seen.holdings for image in _release(holding))
     if not spec.uniform:
         return Loose(list(images))
@@ -126,14 +135,16 @@ def _release(holding: NDArray[Any] | Files) -> Iterator[NDArray[Any]]:
             yield holding.kept.pop()
 
 
-def _remake(seen: Survey, widen: Widen, resize: Resize) -> list[Callable[[], NDArray[Any]]]:
+def _remake(
+    seen: Survey, widen: Widen, resize: Resize, sizes: list[tuple[int, int]]
+) -> list[Callable[[], NDArray[Any]]]:
     loaders: list[Loader] = []
     for holding in seen.holdings:
         if isinstance(holding, Files):
             loaders += holding.loaders
         else:
             loaders += [partial(row, holding, i) for i in range(len(holding))]
-    known = zip(loaders, seen.sizes, seen.ids, strict=True)
+    known = zip(loaders, sizes, seen.ids, strict=True)
     return [partial(_make, loader, resize, widen, size, name) for loader, size, name in known]
 
 

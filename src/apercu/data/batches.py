@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 
+from apercu.data.crops import centred, drawn
 from apercu.data.images import ImageSet
 from apercu.data.pixels import Stack
 from apercu.types import Batch
@@ -45,7 +46,8 @@ class Batches:
     """The training batches of an image set.
 
     `size`: images in a batch; `labelled_share`: their share that is labelled, where only some images are; `balance`:
-    whether the labelled ones show every class equally often; `rank` and `processes`: this process's part of each batch.
+    whether the labelled ones show every class equally often; `rank` and `processes`: this process's part of each batch;
+    `crop`: show of each image a part of so many pixels a side, another one in every epoch.
     """
 
     def __init__(
@@ -57,12 +59,14 @@ class Batches:
         balance: bool = False,
         rank: int = 0,
         processes: int = 1,
+        crop: int | None = None,
     ) -> None:
-        self.images, self.size, self.seed = images, size, seed
+        self.whole, self.images, self.crop = images, centred(images, crop), crop
+        self.size, self.seed = size, seed
         self.balance, self.rank, self.processes = balance, rank, processes
         labelled = images.labels >= 0
         # Where more are labelled than the share asks for, a plain shuffle already has them.
-        self.mixed = bool(0 < labelled.mean() < labelled_share) and size > 1 and images.spec.uniform
+        self.mixed = bool(0 < labelled.mean() < labelled_share) and size > 1 and self.images.spec.uniform
         self.labelled, self.unlabelled = np.flatnonzero(labelled), np.flatnonzero(~labelled)
         self.from_labelled = min(max(1, round(labelled_share * size)), size - 1) if self.mixed else 0
 
@@ -73,7 +77,10 @@ class Batches:
     def epoch(self, epoch: int, start: int = 0, device: torch.device | str = "cpu") -> Iterator[Batch]:
         """The batches of this epoch from number `start` on, read ahead by one."""
         order = [index[self.rank :: self.processes] for index in self._order(epoch)[start:]]
-        return _read_ahead(self.images, order, device)
+        images = self.images
+        if self.crop is not None:
+            images = drawn(self.whole, self.crop, np.random.default_rng((self.seed, epoch, self.crop)))
+        return _read_ahead(images, order, device)
 
     def _order(self, epoch: int) -> Order:
         rng = np.random.default_rng((self.seed, epoch))

@@ -118,6 +118,18 @@ class Resize:
             return np.pad(image, margins, mode="edge")
         raise ApercuError(f"it is {h}×{w}, not {height}×{width}: choose fit='resize', 'crop' or 'pad'")
 
+    def undo(self, values: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+        """What is said of the pixels of a resized image, (C, *self.size), for those of the image as it was, (C, *size);
+        0 for those that were cropped away."""
+        if values.shape[1:] == size or self.fit == "resize":
+            return values if values.shape[1:] == size else resize(values, size)
+        (height, width), (h, w) = values.shape[1:], size
+        if self.fit == "pad":
+            top, left = (height - h) // 2, (width - w) // 2
+            return values[:, top : top + h, left : left + w]
+        top, left = (h - height) // 2, (w - width) // 2
+        return np.pad(values, ((0, 0), (top, h - height - top), (left, w - width - left)))
+
 
 def resize(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
     """(C, h, w) → (C, *size), bicubic with antialiasing, in the same type and within the image's own range."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from apercu.data.convert import Resize
 from apercu.data.pixels import Joined, Pixels
 from apercu.errors import ApercuError
 from apercu.types import ImageSpec
@@ -26,6 +27,15 @@ class Problem:
         return f"{self.id}: {self.reason}"
 
 
+@dataclass(frozen=True)
+class Original:
+    """Images as they were stored, before `resize` brought them to one size: `sizes`, (M, 2), and `pixels`, by row."""
+
+    sizes: NDArray[np.int64]
+    pixels: Pixels
+    resize: Resize
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class ImageSet:
     """N images of one kind, read by index.
@@ -34,7 +44,7 @@ class ImageSet:
     where unknown, otherwise an index into `classes`; `sizes`: (N, 2), height and width; `hashes`: (N, 16) uint8, a
     digest of each image's type, shape and pixels as decoded; `rows`: (N,), where the images stand in `pixels`;
     `masks`: by id, what reads the mask of an image that has one, (H, W): bool, or where `marked` names what the values
-    1, 2, … mean, int16 with 0 for nothing and −1 for unknown.
+    1, 2, … mean, int16 with 0 for nothing and −1 for unknown; `original`: where they were brought to another size.
     """
 
     spec: ImageSpec
@@ -47,6 +57,7 @@ class ImageSet:
     rows: NDArray[np.int64]
     masks: Mapping[str, Callable[[], NDArray[Any]]] = field(default_factory=dict)
     marked: tuple[str, ...] = ()
+    original: Original | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -101,6 +112,23 @@ class ImageSet:
             raise ApercuError(f"the mask of {name} is {height}×{width} and the image {h}×{w}: draw it at that size")
         return drawn
 
+    def as_stored(self) -> ImageSet:
+        """The same images, without masks, at the size that they were stored with; themselves where that is theirs."""
+        if self.original is None:
+            return self
+        sizes = self.original.sizes[self.rows]
+        height, width = sizes.max(0, initial=1).tolist()
+        spec = replace(self.spec, height=height, width=width, uniform=bool((sizes == sizes[:1]).all()))
+        return replace(self, spec=spec, sizes=sizes, pixels=self.original.pixels, masks={}, original=None)
+
+    def stored_map(self, index: int, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What is said of the pixels of the image at `index`, (C, H, W), for those that it was stored with; 0 for those
+        that were cropped away."""
+        if self.original is None:
+            return values
+        height, width = self.original.sizes[self.rows[index]].tolist()
+        return self.original.resize.undo(values, (height, width))
+
     def subset(self, indices: NDArray[Any] | Sequence[int]) -> ImageSet:
         """A view of the images at `indices`; no pixel is copied."""
         chosen = np.asarray(indices)
@@ -147,8 +175,9 @@ def join(sets: Sequence[ImageSet]) -> ImageSet:
     first = sets[0]
     if any((s.spec, s.classes, s.marked) != (first.spec, first.classes, first.marked) for s in sets):
         raise ApercuError("only sets with the same kind of image and the same classes can be joined")
-    pixels, rows = first.pixels, [s.rows for s in sets]
+    pixels, rows, original = first.pixels, [s.rows for s in sets], first.original
     if any(s.pixels is not pixels for s in sets):
+        original = None
         offsets = np.cumsum([0, *(len(s.pixels) for s in sets[:-1])])
         pixels, rows = Joined([s.pixels for s in sets]), [r + o for r, o in zip(rows, offsets, strict=True)]
     return ImageSet(
@@ -162,4 +191,5 @@ def join(sets: Sequence[ImageSet]) -> ImageSet:
         rows=np.concatenate(rows),
         masks={name: mask for s in sets for name, mask in s.masks.items()},
         marked=first.marked,
+        original=original,
     )

@@ -54,8 +54,15 @@ def normal_only(images: Images, name: str = "") -> Images:
     """The normal images alone, without classes.
 
     Raises:
-        ApercuError: no class has that name, or there is no normal image to learn from.
+        ApercuError: no class has that name, there are several and none is called normal, or there is no normal image
+            to learn from.
     """
+    if not name and len(images.train.classes) > 1 and normal_class(images.train.classes) is None:
+        there = ", ".join(images.train.classes[:20])
+        raise ApercuError(
+            f"no class is called {', '.join(NAMES[:-1])} or {NAMES[-1]} ({there}): name the one that is normal with "
+            "--normal NAME, or say --normal all where none is a defect"
+        )
     bad, words = defective(images.train, name)
     if bad.all():
         raise ApercuError(

@@ -33,12 +33,13 @@ class Files:
 
 @dataclass
 class Survey:
-    """What is known of the N images that can be read, in order; sizes are those after any resizing."""
+    """What is known of the N images that can be read, in order: `sizes` after any resizing, and as they were `stored`."""
 
     ids: list[str] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
     splits: list[str] = field(default_factory=list)
     sizes: list[tuple[int, int]] = field(default_factory=list)
+    stored: list[tuple[int, int]] = field(default_factory=list)
     channels: list[int] = field(default_factory=list)
     depths: list[int] = field(default_factory=list)
     hashes: list[bytes] = field(default_factory=list)
@@ -119,6 +120,7 @@ def _see_array(array: NDArray[Any], part: Part, seen: Survey) -> None:
     seen.labels += part.labels.tolist()
     seen.splits += [part.split] * count
     seen.sizes += [(height, width)] * count
+    seen.stored += [(height, width)] * count
     seen.channels += [channels] * count
     seen.depths += [DEPTHS.index(array.dtype)] * count
     seen.holdings.append(array)
@@ -128,6 +130,7 @@ def _see_array(array: NDArray[Any], part: Part, seen: Survey) -> None:
 @dataclass
 class _Seen:
     image: NDArray[Any]
+    stored: tuple[int, int]
     digest: bytes
     remarks: tuple[str, ...]
 
@@ -139,7 +142,9 @@ def _look(resize: Resize, item: tuple[str, Loader]) -> _Seen | Problem:
     except ApercuError as error:
         return Problem(name, str(error))
     try:
-        return _Seen(resize(decoded.pixels), digest(decoded.pixels), decoded.remarks)
+        pixels = decoded.pixels
+        stored = (pixels.shape[1], pixels.shape[2])
+        return _Seen(resize(pixels), stored, digest(pixels), decoded.remarks)
     except ApercuError as error:
         raise ApercuError(f"{name}: {error}") from None
 
@@ -161,6 +166,7 @@ def _see_files(
             seen.labels.append(int(part.labels[i]))
             seen.splits.append(part.split)
             seen.sizes.append((image.shape[1], image.shape[2]))
+            seen.stored.append(result.stored)
             seen.channels.append(image.shape[0])
             seen.depths.append(DEPTHS.index(image.dtype))
             seen.hashes.append(result.digest)

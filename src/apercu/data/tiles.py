@@ -53,19 +53,24 @@ def cut(images: ImageSet, window: tuple[int, int]) -> Tiling:
     whole = len(places) == len(images)
     if whole:
         return Tiling(images, owner, where)
+    names = [f"{images.ids[k]}@{top},{left}" for k, (top, left, _, _) in places]
+    return Tiling(replace(windows(images, owner, where), ids=names), owner, where)
+
+
+def windows(images: ImageSet, owner: NDArray[np.int64], where: NDArray[np.int64]) -> ImageSet:
+    """Parts of images, which are read when they are asked for: of image `owner`, (T,), the box `where`, (T, 4)."""
     sizes = where[:, 2:]
     height, width = sizes.max(0).tolist()
-    spec = replace(images.spec, height=height, width=width, uniform=bool((sizes == sizes[0]).all()))
-    tiles = replace(
+    parts = zip(owner.tolist(), where.tolist(), strict=True)
+    return replace(
         images.subset(owner),
-        spec=spec,
-        ids=[f"{images.ids[k]}@{top},{left}" for k, (top, left, _, _) in places],
+        spec=replace(images.spec, height=height, width=width, uniform=bool((sizes == sizes[0]).all())),
         sizes=sizes,
-        pixels=Lazy([partial(_read, images, k, box) for k, box in places], images.pixels.dtype),
-        rows=np.arange(len(places)),
+        pixels=Lazy([partial(_read, images, k, tuple(box)) for k, box in parts], images.pixels.dtype),
+        rows=np.arange(len(owner)),
         masks={},
+        original=None,
     )
-    return Tiling(tiles, owner, where)
 
 
 def _read(images: ImageSet, k: int, box: Box) -> NDArray[Any]:

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from apercu.api import Model
 from apercu.codec.archive import MAGIC as ARCHIVE
-from apercu.codec.archive import Archive
-from apercu.codec.codec import Codec, kept_codec
+from apercu.codec.archive import read_archive
+from apercu.codec.codec import Codec, reading_codec
 from apercu.codec.container import Coded, from_file, read_bytes
 from apercu.codec.metadata import Metadata, put_back
 from apercu.codec.names import names_of
@@ -49,7 +49,7 @@ class Item:
 
 class Decompress(Task):
     """x̂ = E[x | symbols]; `source`: a folder of .apc files, one of them, an archive, or codes that were kept;
-    `only`: the one image of an archive or of codes that is wanted, by its name."""
+    `only`: the one image that is wanted, by its name."""
 
     needs_images = False
 
@@ -114,18 +114,19 @@ class Decompress(Task):
         source = Path(self.source).expanduser()
         if not self.source or not source.exists():
             raise ApercuError(f"there is no file or folder {self.source!r} to decompress; check the name")
-        codec = kept_codec(self.model, self.tile)
-        if codec is None:
-            raise ApercuError("this model has compressed nothing yet, so it wrote none of this; name another MODEL")
+        codec = reading_codec(self.model, self.tile)
         if source.is_dir():
             items = [_item(path, source, codec) for path in sorted(source.rglob(f"*{ENDING}"))]
         elif read_bytes(source, len(ARCHIVE)) == ARCHIVE:
-            items = _archived(source, codec, self.only)
+            items = _archived(source, codec)
         else:
             items = [_item(source, source.parent, codec)]
         if not items:
             raise ApercuError(f"there is nothing in {source} to decompress; make {ENDING} files with: apercu compress")
-        return codec, items
+        wanted = [item for item in items if item.name == self.only] if self.only else items
+        if not wanted:
+            raise ApercuError(f"there is no image {self.only!r} in {source}")
+        return codec, wanted
 
 
 def _itself(coded: Coded) -> Coded:
@@ -138,16 +139,10 @@ def _item(path: Path, root: Path, codec: Codec) -> Item:
     return Item(name, str(path), lambda: from_file(read_bytes(path), codec.fingerprint))
 
 
-def _archived(path: Path, codec: Codec, only: str) -> list[Item]:
-    """The images of an archive, or the one that is wanted."""
-    try:
-        archive = Archive(path, codec.fingerprint)
-    except FormatError as error:
-        raise FormatError(f"{path}: {error}") from None
-    if only and only not in archive.entries:
-        raise ApercuError(f"there is no image {only!r} in {path}")
-    names = [only] if only else list(archive.entries)
-    return [Item(name, f"{path}, {name}", partial(archive.read, name)) for name in names]
+def _archived(path: Path, codec: Codec) -> list[Item]:
+    """The images of an archive."""
+    archive = read_archive(path, codec.fingerprint)
+    return [Item(name, f"{path}, {name}", partial(archive.read, name)) for name in archive.entries]
 
 
 def _decode(codec: Codec, items: Sequence[Item]) -> Iterator[tuple[Item, Picture | str]]:
