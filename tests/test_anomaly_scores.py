@@ -34,13 +34,13 @@ SETTINGS: dict[str, dict[str, object]] = {
     "vae": {"width": 4, "dim": 4},
     "vqvae": {"width": 8, "dim": 4, "codes": 8},
     "mae": {"width": 16, "blocks": 1, "dim": 4},
-    "dae": {"width": 8, "blocks": 1, "corruption": "defects", "tile": 0},
+    "dae": {"width": 8, "blocks": 1, "corruption": "defects", "mark": 1.0, "tile": 0},
 }
 PAIRS = {
-    "ae": {"bank", "surprise", "repair"},
-    "vae": {"surprise", "repair"},
-    "vqvae": {"repair"},
-    "mae": {"surprise", "repair"},
+    "ae": {"bank", "surprise", "repair", "marked"},
+    "vae": {"surprise", "repair", "marked"},
+    "vqvae": {"repair", "marked"},
+    "mae": {"surprise", "repair", "marked"},
     "dae": {"surprise"},
 }
 

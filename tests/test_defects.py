@@ -8,7 +8,9 @@ import torch
 
 from apercu.anomaly.base import some
 from apercu.corruptions import parse
-from apercu.corruptions.defects import SEEN, UNTOUCHED, Defects
+from apercu.corruptions._shapes import masks
+from apercu.corruptions.base import SEEN
+from apercu.corruptions.defects import UNTOUCHED, Defects
 from apercu.data.images import ImageSet
 from apercu.tasks._choice import damaged
 
@@ -70,6 +72,18 @@ def test_defects_are_local_on_the_whole() -> None:
     areas = USUAL.with_mask(waves(300, 1, 64, 64))[1].flatten(1).float().mean(1)
     assert areas.median() < 0.05
     assert areas.max() > 0.05
+
+
+def test_places_vary_from_a_few_pixels_to_a_fifth_of_the_image_and_some_have_soft_edges() -> None:
+    torch.manual_seed(0)
+    places = masks(torch.zeros(600, 1, 64, 64))
+    assert places.shape == (600, 1, 64, 64)
+    areas = (places > 0.5).flatten(1).float().mean(1)
+    shown = areas[areas > 0]
+    assert shown.quantile(0.1) < 0.003
+    assert shown.max() > 0.2
+    between = ((places > 0.05) & (places < 0.95)).flatten(1).float().mean(1) / areas.clamp_min(1e-3)
+    assert (between > 0.6).float().mean() > 0.1
 
 
 def test_strong_defects_change_more_than_weak_ones() -> None:

@@ -7,6 +7,8 @@ import math
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+FLAT = 1e-3  # a spread far below it is none
+
 
 class ChannelNorm(nn.Module):
     """Layer normalisation over the channels of each pixel: no batch statistics, so any batch and any image size.
@@ -59,6 +61,16 @@ class Doubling(nn.Module):
         rows = phases.transpose(2, 3).reshape(batch, 2 * height + 2, 2 * width + 2, -1)
         inner: Tensor = rows[:, 1:-1, 1:-1].permute(0, 3, 1, 2)
         return inner
+
+
+def standardised(x: Tensor) -> Tensor:
+    """Each channel of each image with mean 0 and standard deviation 1 over its pixels, (B, C, H, W) → the same.
+
+    Ulyanov, Vedaldi and Lempitsky, "Instance normalization" (2016). What is odd in an image is a small change beside
+    the level that all of it has, and is learnt much faster without that level.
+    """
+    spread = x.std((2, 3), correction=0, keepdim=True)
+    return (x - x.mean((2, 3), keepdim=True)) / (spread + FLAT)
 
 
 def halvings(height: int, width: int, smallest: int = 4) -> int:

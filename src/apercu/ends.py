@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from apercu import registry
-from apercu.blocks import to_map, to_tokens
+from apercu.blocks import standardised, to_map, to_tokens
 from apercu.decoders.base import Decoder, FromVector
 from apercu.encoders.base import Encoder, ToVector
 from apercu.likelihoods.base import Likelihood
@@ -36,16 +36,19 @@ def both_ends(
 
 
 class WithPixels(Encoder):
-    """Tokens that also hold the pixels of their cell, row by row: f = [x of the cell, features of `encoder`]."""
+    """Tokens that also hold the pixels of their cell, row by row: f = [x of the cell, features of `encoder`].
 
-    def __init__(self, encoder: Encoder, channels: int) -> None:
+    With `standard`, the encoder sees every image at the same brightness and contrast.
+    """
+
+    def __init__(self, encoder: Encoder, channels: int, standard: bool = False) -> None:
         super().__init__()
-        self.encoder, self.stride = encoder, encoder.stride
+        self.encoder, self.stride, self.standard = encoder, encoder.stride, standard
         self.features = channels * encoder.stride**2 + encoder.features
 
     def forward(self, x: Tensor) -> tuple[Tensor, Grid]:
         """(B, C, H, W) → (B, h·w, C·stride² + F), (h, w)."""
-        tokens, grid = self.encoder(x)
+        tokens, grid = self.encoder(standardised(x) if self.standard else x)
         return torch.cat([to_tokens(F.pixel_unshuffle(x, self.stride)), tokens], 2), grid
 
 

@@ -1,14 +1,18 @@
-"""What is read off a code: the label head."""
+"""What is read off a code: the class of an image, and which of its pixels were damaged."""
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from apercu.blocks import to_map
+from apercu.blocks import standardised, to_map
+from apercu.pyramid import Pyramid
 from apercu.types import Code
 
 CELLS = 4
+DEEPER = 3
+RARE = -4.0  # log-odds at the start: most pixels are whole, and training need not learn that first
 
 
 def pooled(code: Code, tokens: Tensor | None = None) -> Tensor:
@@ -40,3 +44,22 @@ class LabelHead(nn.Module):
         """Code → (B, classes); reads z, so that training sees the noise of the posterior."""
         logits: Tensor = self.net(pooled(code, code.z))
         return logits.float()
+
+
+class MarkHead(nn.Module):
+    """Log-odds that each pixel was damaged, from a code whose cells are `stride` pixels wide.
+
+    Every cell speaks of its pixels, by a pyramid on the map of codes. The discriminative part of Zavrtanik, Kristan and
+    Skočaj, "DRÆM" (2021), which reads image and reconstruction; here it reads the code that both are drawn from.
+    """
+
+    def __init__(self, dim: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.net = Pyramid([dim], stride**2, DEEPER)
+        self.usual = nn.Parameter(torch.tensor(RARE))
+
+    def forward(self, code: Code) -> Tensor:
+        """Code → (B, h·stride, w·stride)."""
+        answers: Tensor = self.net([standardised(to_map(code.z, code.grid))])
+        return self.usual + F.pixel_shuffle(answers, self.stride)[:, 0].float()

@@ -18,7 +18,7 @@ from apercu.corruptions import Corruption
 from apercu.decoders.base import Decoder
 from apercu.encoders.base import Encoder
 from apercu.encoders.pretrained import Pretrained
-from apercu.heads import LabelHead
+from apercu.heads import LabelHead, MarkHead
 from apercu.likelihoods.base import Likelihood, PixelDistribution
 from apercu.masking import Masking
 from apercu.objective import Objective
@@ -47,12 +47,14 @@ class Autoencoder(nn.Module):
         masking: Masking | None = None,
         backbone: Pretrained | None = None,
         corruption: Corruption | None = None,
+        mark_head: MarkHead | None = None,
     ) -> None:
         super().__init__()
         self.image = image
         self.encoder, self.bottleneck, self.decoder = encoder, bottleneck, decoder
         self.likelihood, self.objective = likelihood, objective
-        self.heads = nn.ModuleDict({} if label_head is None else {"label": label_head})
+        heads = {"label": label_head, "mark": mark_head}
+        self.heads = nn.ModuleDict({name: head for name, head in heads.items() if head is not None})
         self.views, self.masking, self.corruption = views, masking, corruption
         self.backbone = backbone
         self.fixed_size = encoder.vector and backbone is None

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from apercu.corruptions.base import changed
 from apercu.likelihoods.base import per_image
 from apercu.types import Batch, Output
 
@@ -117,3 +118,11 @@ def label(output: Output, batch: Batch) -> Tensor:
     known = batch.y >= 0
     price = F.cross_entropy(output.heads["label"], batch.y.clamp_min(0), reduction="none")
     return torch.where(known, price, torch.zeros_like(price))
+
+
+def mark(output: Output, batch: Batch) -> Tensor:
+    """−ln p(m | z), (B,): m marks the pixels that were damaged, none where the image is as it was."""
+    height, width = batch.x.shape[2:]
+    said, clean = output.heads["mark"][:, :height, :width], batch.target
+    truth = changed(clean, batch.x).to(said.dtype)
+    return F.binary_cross_entropy_with_logits(said, truth, reduction="none").sum((1, 2))

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from apercu.checkpoint import write_atomically
 
 SHOWN = 96
+SIZE, LINE, NARROWEST = 11, 14, 98
+"""Of captions, in pixels: the font, a line, and the narrowest cell that has one."""
 
 
 def encode_png(pixels: NDArray[Any]) -> bytes:
@@ -46,12 +48,20 @@ def save_image(pixels: NDArray[Any], path: Path, white: float = 255) -> Path:
     return path
 
 
-def contact_sheet(images: Sequence[NDArray[Any]], columns: int, gap: int = 2) -> NDArray[np.uint8]:
-    """Lay images (C, H, W) in [0, 1] out in rows on white, tiny ones magnified: → (3, H, W) uint8."""
+def contact_sheet(
+    images: Sequence[NDArray[Any]], columns: int, captions: Sequence[str] = (), gap: int = 2
+) -> NDArray[np.uint8]:
+    """Lay images (C, H, W) in [0, 1] out in rows on white, tiny ones magnified: → (3, H, W) uint8.
+
+    `captions`: what is written below each, in as many lines as it has; long lines lose their middle.
+    """
     height = max(image.shape[1] for image in images)
     width = max(image.shape[2] for image in images)
-    scale = max(1, SHOWN // max(height, width))
-    cell_h, cell_w = height * scale + gap, width * scale + gap
+    scale = max(1, round(SHOWN / max(height, width)))
+    lines = max((caption.count("\n") + 1 for caption in captions), default=0)
+    cell_h, cell_w = height * scale + gap + lines * LINE, width * scale + gap
+    if captions:
+        cell_w = max(cell_w, NARROWEST)
     rows = -(-len(images) // columns)
     sheet = np.full((3, rows * cell_h + gap, columns * cell_w + gap), 255, np.uint8)
     for number, image in enumerate(images):
@@ -60,7 +70,33 @@ def contact_sheet(images: Sequence[NDArray[Any]], columns: int, gap: int = 2) ->
         shown = np.broadcast_to(shown[:1], (3, *shown.shape[1:])) if len(shown) != 3 else shown
         shown = shown.repeat(scale, 1).repeat(scale, 2)
         sheet[:, top : top + shown.shape[1], left : left + shown.shape[2]] = shown
-    return sheet
+    return _captioned(sheet, captions, columns, (cell_h, cell_w), lines, gap) if captions else sheet
+
+
+def _captioned(
+    sheet: NDArray[np.uint8], captions: Sequence[str], columns: int, cell: tuple[int, int], lines: int, gap: int
+) -> NDArray[np.uint8]:
+    """The sheet with the captions at the bottom of its cells."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    picture, font = Image.fromarray(np.moveaxis(sheet, 0, -1)), ImageFont.load_default(SIZE)
+    pen = ImageDraw.Draw(picture)
+    for number, caption in enumerate(captions):
+        top, left = gap + (number // columns + 1) * cell[0] - gap - lines * LINE, gap + number % columns * cell[1]
+        for k, line in enumerate(caption.split("\n")):
+            most = len(line)
+            while most > 1 and pen.textlength(shortened(line, most), font) > cell[1] - 2 * gap:
+                most -= 1
+            pen.text((left, top + k * LINE), shortened(line, most), fill=(40, 40, 40), font=font)
+    return np.ascontiguousarray(np.moveaxis(np.asarray(picture), -1, 0))
+
+
+def shortened(text: str, most: int) -> str:
+    """The text without its middle, where it has more than `most` characters."""
+    if len(text) <= most:
+        return text
+    begin = (most - 1) // 2
+    return f"{text[:begin]}…{text[len(text) - (most - 1 - begin) :]}"
 
 
 def file_stem(image_id: str) -> str:

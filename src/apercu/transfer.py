@@ -128,7 +128,7 @@ def _as_images(images: ImageSet, backbone: Pretrained, raw: Tensor) -> ImageSet:
     """The same images with their standardised features, (n, F), in place of pixels."""
     pixels = backbone.standard(raw).numpy()[:, :, None, None]
     sizes, rows = np.ones((len(images), 2), np.int64), np.arange(len(images))
-    return replace(images, spec=backbone.image, sizes=sizes, pixels=Stack(pixels), rows=rows)
+    return replace(images, spec=backbone.image, sizes=sizes, pixels=Stack(pixels), rows=rows, original=None)
 
 
 def _features(

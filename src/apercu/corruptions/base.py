@@ -13,10 +13,13 @@ from dataclasses import dataclass
 from typing import ClassVar, final
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from apercu.errors import ApercuError
 from apercu.types import Batch
+
+SEEN = 0.02  # a change that is smaller in every channel is none
 
 
 class Corruption(ABC):
@@ -72,3 +75,12 @@ class Graded(Corruption, ABC):
     @abstractmethod
     def by(self, x: Tensor, strength: Tensor) -> Tensor:
         """(B, C, H, W), (B, 1, 1, 1) → the images damaged by these strengths, before they are clipped to [0, 1]."""
+
+
+def changed(x: Tensor, damaged: Tensor) -> Tensor:
+    """The pixels that damage has changed to the eye, (B, C, H, W) twice → (B, H, W) bool.
+
+    Gaps of a pixel inside, which were the same by chance, are closed.
+    """
+    there = F.pad(((damaged - x).abs() > SEEN).any(1).float(), (1, 1, 1, 1))
+    return -F.max_pool2d(-F.max_pool2d(there, 3, 1, padding=1), 3, 1) > 0

@@ -26,7 +26,8 @@ PRESETS: dict[str, Preset] = {
 FOR_TASKS: dict[str, tuple[str, dict[str, Any]]] = {
     "restore": ("dae", {}),
     "compress": ("codec", {}),
-    "anomaly": ("dae", {"corruption": "defects", "depth": 3, "tile": 128}),
+    "segment": ("dae", {}),
+    "anomaly": ("dae", {"corruption": "defects", "mark": 10.0, "depth": 3, "tile": 128}),
 }
 """The preset that suits a task best, and the settings in which it then differs from its defaults."""
 

@@ -21,6 +21,7 @@ from apercu.tracking import Row, read_history
 
 TERMS = {
     "pixels": "Redrawing the pixels",
+    "mark": "Marking what was damaged",
     "visible": "Redrawing what was visible",
     "kl": "Information in the code",
     "label": "Naming the class",

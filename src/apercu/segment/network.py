@@ -1,10 +1,4 @@
-"""A light decoder on the stages of an encoder: from its maps, fine to coarse, to a class for every pixel.
-
-    p_k = W_k·norm(f_k),  t_K = p_K,  t_k = block(p_k + upsampled(t_{k+1})),  logits = V·t_1, upsampled
-
-f_1 … f_K are the maps of the stages, then further halvings of the last one, which see more of the surroundings. After
-Lin et al., "Feature pyramid networks for object detection" (2017).
-"""
+"""A light decoder on the stages of an encoder: from its maps, fine to coarse, to a class for every pixel."""
 
 from __future__ import annotations
 
@@ -16,38 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from apercu.anomaly._stages import all_stages, map_encoder, watched
-from apercu.blocks import ChannelNorm, ResidualBlock
 from apercu.encoders.base import Encoder
 from apercu.errors import ApercuError
 from apercu.model import Autoencoder
+from apercu.pyramid import WIDTH, Pyramid, at_size
 from apercu.types import Grid
 
-WIDTH = 32
 COARSEST, DEEPER = 4, 3
 """Halvings go on until a crop has so many cells a side, at most so often."""
-
-
-class Pyramid(nn.Module):
-    """Maps of `features` channels, fine to coarse, to `numbers` for each cell of the finest."""
-
-    def __init__(self, features: list[int], numbers: int, deeper: int) -> None:
-        super().__init__()
-        self.laterals = nn.ModuleList(nn.Sequential(ChannelNorm(f), nn.Conv2d(f, WIDTH, 1)) for f in features)
-        self.deeper = nn.ModuleList(ResidualBlock(WIDTH) for _ in range(deeper))
-        self.blocks = nn.ModuleList(ResidualBlock(WIDTH) for _ in range(len(features) + deeper - 1))
-        self.out = nn.Sequential(ChannelNorm(WIDTH), nn.SiLU(), nn.Conv2d(WIDTH, numbers, 1))
-
-    def forward(self, maps: list[Tensor]) -> Tensor:
-        """(B, F_k, h_k, w_k) each → (B, numbers, h_1, w_1)."""
-        levels = [lateral(values) for lateral, values in zip(self.laterals, maps, strict=True)]
-        for block in self.deeper:
-            levels.append(block(F.avg_pool2d(levels[-1], 2, ceil_mode=True)))
-        top = levels.pop()
-        for block in self.blocks:
-            level = levels.pop()
-            top = block(level + _at(top, (level.shape[2], level.shape[3])))
-        logits: Tensor = self.out(top)
-        return logits
 
 
 class Segmenter(nn.Module):
@@ -88,7 +58,7 @@ class Segmenter(nn.Module):
             maps = self._maps(padded)
         if self.finer is not None:
             maps = [self.finer(padded), *maps]
-        logits = _at(self.pyramid(maps), (padded.shape[2], padded.shape[3]))
+        logits = at_size(self.pyramid(maps), (padded.shape[2], padded.shape[3]))
         return logits[..., :height, :width]
 
     def learnt(self) -> dict[str, Tensor]:
@@ -121,10 +91,3 @@ def lacks(network: Autoencoder) -> str:
 
 def _of_encoder(name: str) -> bool:
     return name.startswith("encoder.")
-
-
-def _at(values: Tensor, size: Grid) -> Tensor:
-    """(B, F, h, w) → (B, F, *size), interpolated."""
-    if tuple(values.shape[2:]) == size:
-        return values
-    return F.interpolate(values, size, mode="bilinear", align_corners=False)

@@ -39,4 +39,4 @@ def write_sheet(images: ImageSet, path: Path) -> None:
             if isinstance(images.pixels, Recalled):
                 return
             raise
-        save_image(contact_sheet(shown, COLUMNS), path)
+        save_image(contact_sheet(shown, COLUMNS, images.ids[: len(shown)]), path)

@@ -129,7 +129,7 @@ class Anomaly(Task):
         """The score of every image, whether it is odd, and its odd regions.
 
         With `out`: `scores.csv`, `regions.json` as COCO has them, and `sheet.png` with the oddest; for each image its
-        map in `heat` (32-bit TIFF), and in `overlay` and `mask` what a person looks at. Images whose class is normal
+        map in `heat` (32-bit TIFF) at the size that it was stored with, and `overlay` and `mask` for the eye. Images whose class is normal
         are counted against the promised rate of false alarms.
         """
         if images is None or len(images) == 0:
@@ -171,15 +171,17 @@ class Anomaly(Task):
         shown: dict[int, list[Pixels]] = {}
         high = threshold(learnt.peaks, self.rate).value if len(learnt.peaks) else 0.0
         low = float(np.quantile(learnt.pixels, 1 - self.rate)) if len(learnt.pixels) else 0.0
+        stored = images.as_stored()
         for seen in learnt.detector.scan(images):
             k = seen.index
             scores[k] = float(learnt.detector.joined(seen.each[None])[0])
             if seen.heat is None:
                 continue
+            heat = images.stored_map(k, seen.heat[None])[0]
             if scores[k] > promised.value:
-                found[k] = regions(seen.heat, high, low)
+                found[k] = regions(heat, high, low)
             if out is not None:
-                pictures = self._pictures(images, k, seen.heat, found[k], high, out, names[k])
+                pictures = self._pictures(stored, k, heat, found[k], high, out, names[k])
                 shown = _oddest(shown | {k: pictures}, scores, self.show)
         return Found(scores, found, shown)
 
@@ -208,14 +210,14 @@ class Anomaly(Task):
     def _write(self, images: ImageSet, rows: list[Result], found: Found, result: Result, out: Path) -> None:
         table = [row | {"regions": len(row["regions"]), "odd": "yes" if row["odd"] else "no"} for row in rows]
         write_table(table, COLUMNS, out / "scores.csv")
-        marked = coco(images.ids, images.sizes, found.regions)
+        marked = coco(images.ids, images.as_stored().sizes, found.regions)
         write_atomically(out / "regions.json", json.dumps(marked).encode())
         if self.frames:
             write_atomically(out / "events.json", json.dumps(result["videos"]).encode())
         if found.shown:
-            save_image(
-                contact_sheet([small for pair in found.shown.values() for small in pair], PER_ROW), out / "sheet"
-            )
+            pairs = [small for pair in found.shown.values() for small in pair]
+            said = [caption for k in found.shown for caption in (rows[k]["id"], _verdict(rows[k]))]
+            save_image(contact_sheet(pairs, PER_ROW, said), out / "sheet")
 
     def _drift(self, images: ImageSet, scores: Floats, promised: Threshold) -> Result | None:
         """The measured rate of false alarms among images that are said to be normal; None where none is."""
@@ -248,6 +250,11 @@ class Anomaly(Task):
             "taken_for_normal": words,
         }
         return result | rest
+
+
+def _verdict(row: Result) -> str:
+    """What the sheet says of an image."""
+    return f"{'odd' if row['odd'] else 'normal'}, score {row['score']:.1f}"
 
 
 def _oddest(shown: dict[int, list[Pixels]], scores: Floats, count: int) -> dict[int, list[Pixels]]:

@@ -107,12 +107,15 @@ class Generate(Task):
         drawn = self.draw(images)
         if out is not None:
             white = self.model.recipe.image.maximum
-            shown = []
+            shown, said = [], []
             for name, pixels in drawn.items():
                 for number, image in enumerate(pixels):
                     save_image(image, out / name.replace("/", "_") / f"{number:04d}", white)
-                shown += [image / np.float32(white) for image in pixels[: max(10, 64 // len(drawn))]]
-            save_image(contact_sheet(shown, columns=10 if len(drawn) > 1 else 8), out / "sheet")
+                some = pixels[: max(10, 64 // len(drawn))]
+                shown += [image / np.float32(white) for image in some]
+                said += [name] * len(some)
+            columns = 10 if len(drawn) > 1 else 8
+            save_image(contact_sheet(shown, columns, said if len(drawn) > 1 else ()), out / "sheet")
         counts = {name: len(pixels) for name, pixels in drawn.items()}
         return {"n": sum(counts.values()), "classes": counts, "out": str(out) if out else None}
 

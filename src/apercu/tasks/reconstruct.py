@@ -34,6 +34,7 @@ class Reconstruct(Task):
         white = self.model.recipe.image.maximum
         rows: list[Result] = []
         shown: list[NDArray[np.float32]] = []
+        said: list[str] = []
         for batch, output in self.model.outputs(images):
             if output.pixels is None:
                 raise TypeError("the model did not decode")
@@ -46,8 +47,9 @@ class Reconstruct(Task):
                     save_image(self.model.stored(decoded), out / file_stem(images.ids[i]), white)
                 if len(shown) < 3 * self.show:
                     shown += [original, decoded, np.abs(original - decoded)]
+                    said += [images.ids[i], f"{p:.1f} dB", "difference"]
         if out is not None:
-            save_image(contact_sheet(shown, columns=12), out / "sheet")
+            save_image(contact_sheet(shown, 12, said), out / "sheet")
         means = {name: float(np.mean([row[name] for row in rows])) for name in ("psnr", "ssim")}
         return {"n": len(rows), **means, "images": rows, "out": str(out) if out else None}
 

@@ -35,7 +35,9 @@ from apercu.validate import sample_of
 
 __all__ = ["Restore"]
 
-SHOWN = 24
+SHOWN, PER_ROW = 12, 8
+TOUCHED = 0.1
+"""The share of a pixel of a smaller image that is missing, from which on all of it is."""
 WIDE = 0.25
 """The standard deviation, where 1 is white, that is white in a picture of uncertainty."""
 
@@ -115,9 +117,11 @@ class Restore(Task):
         """
         if images is None or len(images) == 0:
             raise ApercuError("there are no images here to restore")
+        # A network of one size mends images of that size; all others see each image as it was stored.
+        images = images if self.model.network.fixed_size else images.as_stored()
         holes, failed = self._holes(images)
         ready = images if self.masks is None else images.subset(sorted(holes))
-        names, rows, shown = names_of(ready.ids), list[Result](), list[NDArray[np.float32]]()
+        names, rows, shown = names_of(ready.ids), list[Result](), dict[int, list[NDArray[np.float32]]]()
         white = ready.spec.maximum
         for mended in self._mended(ready, [holes[i] for i in sorted(holes)]):
             name, stored = names[mended.place], ready.read([mended.place])[0]
@@ -132,13 +136,17 @@ class Restore(Task):
             rows.append(row)
             if out is not None:
                 _write(mended, pixels, out / name, ready)
-            if len(shown) < SHOWN:
-                shown += [_small(image / white) for image in (stored, pixels)]
+            if mended.place < SHOWN:
+                shown[mended.place] = [_small(image / white) for image in (stored, pixels)]
         if out is not None:
-            save_image(contact_sheet(shown, columns=8), out / ("sheet" if "sheet" not in names else "before-and-after"))
+            pairs = [small for place in sorted(shown) for small in shown[place]]
+            said = [caption for place in sorted(shown) for caption in (ready.ids[place], "restored")]
+            sheet = contact_sheet(pairs, PER_ROW, said)
+            save_image(sheet, out / ("sheet" if "sheet" not in names else "before-and-after"))
         return {
             "n": len(rows),
             "model": self._about(),
+            **_brought(images),
             "failed": failed,
             "images": rows,
             "out": str(out) if out else None,
@@ -189,13 +197,16 @@ class Restore(Task):
 
     def _holes(self, images: ImageSet) -> tuple[dict[int, Mask], list[Result]]:
         """The hole of every image that has one, by its position, and what is wrong with the others."""
-        holes, failed = dict[int, Mask](), list[Result]()
+        holes, failed, sizes = dict[int, Mask](), list[Result](), images.as_stored().sizes
         for place, image_id in enumerate(images.ids):
             if self.masks is None:
                 break
             try:
-                height, width = images.sizes[place].tolist()
-                holes[place] = self.masks.of(image_id, (height, width))
+                height, width = sizes[place].tolist()
+                hole = self.masks.of(image_id, (height, width))
+                if images.original is not None:
+                    hole = images.original.resize(hole[None].astype(np.float32))[0] > TOUCHED
+                holes[place] = hole
             except ApercuError as error:
                 failed.append({"id": image_id, "reason": str(error)})
         if failed and not holes:
@@ -217,6 +228,14 @@ class Restore(Task):
             draws = torch.stack(drawn, 1) if drawn else mean[:, None]
             for k, place in enumerate(batch.index.tolist()):
                 yield Mended(place, mean[k].cpu().numpy(), holes[place] if holes else None, draws[k].cpu().numpy())
+
+
+def _brought(images: ImageSet) -> Result:
+    """In words, what became of images that are mended at another size than they were stored with."""
+    if images.original is None:
+        return {}
+    size, how = f"{images.spec.height}×{images.spec.width}", images.original.resize.fit
+    return {"size": f"brought to {size} by {how} and mended there, as this model knows images of that size alone"}
 
 
 def _stored(pixels: NDArray[np.float32], images: ImageSet) -> NDArray[Any]:

@@ -135,7 +135,8 @@ class Segment(Task):
         """For every image the regions of each class, with box, area and probability, and the share of each class.
 
         With `out`: for each image `mask/NAME.png`, whose values are the numbers of the classes, and `overlay/NAME.png`;
-        `regions.json` as COCO has them, `classes.json`, and `sheet.png` with the first images.
+        `regions.json` as COCO has them, `classes.json`, and `sheet.png` with the first images. All of it at the size that
+        images were stored with.
         """
         if images is None or len(images) == 0:
             raise ApercuError("there are no images here to segment")
@@ -143,21 +144,25 @@ class Segment(Task):
         found: list[list[Region]] = [[] for _ in range(len(images))]
         shown: dict[int, list[NDArray[np.float32]]] = {}
         areas = np.zeros((len(images), len(classes)), np.int64)
+        stored = images.as_stored()
         for seen in self.scan(images):
-            k, numbers = seen.index, seen.numbers
+            k = seen.index
+            seen = Seen(k, images.stored_map(k, seen.p))
+            numbers = seen.numbers
             areas[k] = np.bincount(numbers.ravel(), minlength=len(classes) + 1)[1:]
             found[k] = _regions(seen.p, numbers)
             if out is not None:
-                pictures = self._pictures(images, k, numbers, out, names[k])
+                pictures = self._pictures(stored, k, numbers, out, names[k])
                 if k < self.show:
                     shown[k] = pictures
         if out is not None:
-            write_atomically(out / "regions.json", json.dumps(coco(images.ids, images.sizes, found, classes)).encode())
+            write_atomically(out / "regions.json", json.dumps(coco(images.ids, stored.sizes, found, classes)).encode())
             numbered = {"0": "background"} | {str(k): name for k, name in enumerate(classes, start=1)}
             write_atomically(out / "classes.json", json.dumps(numbered, indent=1, ensure_ascii=False).encode())
             if shown:
                 pairs = [picture for k in sorted(shown) for picture in shown[k]]
-                save_image(contact_sheet(pairs, PER_ROW), out / "sheet")
+                said = [caption for k in sorted(shown) for caption in (images.ids[k], _shares(areas[k], classes))]
+                save_image(contact_sheet(pairs, PER_ROW, said), out / "sheet")
         rows = [
             {
                 "id": images.ids[k],
@@ -262,6 +267,12 @@ def _probabilities(network: Segmenter, x: Tensor) -> NDArray[np.float32]:
     maps = [np.stack([blend([tile[i, c] for tile in tiles], places, size) for c in classes]) for i in range(len(x))]
     whole: NDArray[np.float32] = np.stack(maps)
     return whole
+
+
+def _shares(areas: NDArray[np.int64], classes: tuple[str, ...]) -> str:
+    """What the sheet says of an image: the classes in it, the largest first."""
+    there = [classes[c] for c in np.argsort(-areas, kind="stable") if areas[c]]
+    return ", ".join(there) or "nothing"
 
 
 def _regions(p: NDArray[np.float32], numbers: NDArray[np.int64]) -> list[Region]:
