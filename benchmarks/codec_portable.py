@@ -37,7 +37,7 @@ from apercu.api import BATCH
 from apercu.bottlenecks._hyper import SCALES, STRIDE, Hyper
 from apercu.bottlenecks.rated import Rated
 from apercu.codec.codec import Codec, kept_codec
-from apercu.codec.coding import Decoder
+from apercu.codec.coders import decoders
 from apercu.codec.container import Coded, from_file, to_file
 from apercu.codec.quality import nearest
 from apercu.codec.scales import LADDER, Conditional
@@ -136,8 +136,8 @@ def floats_differ(codec: Codec, eager: Codec, files: list[Coded]) -> NDArray[np.
         raise TypeError("a hyperprior chooses tables")
     grid = codec.model.network.grid(head.size)
     coarse = (-(-grid[0] // STRIDE), -(-grid[1] // STRIDE))
-    coders = [Decoder(file.streams[0]) for file in files]
-    h = writer.prior.read(coders, coarse, nearest(head.quality)) - writer.prior.alphabet // 2
+    coders = decoders([file.streams[0] for file in files], 1)
+    h = writer.prior.read(coders, len(files), coarse, nearest(head.quality)) - writer.prior.alphabet // 2
     side = torch.from_numpy(h).float().permute(0, 3, 1, 2)
     with torch.no_grad():
         usual = tables(hyper_of(eager), side, grid)

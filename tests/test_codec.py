@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from apercu.codec import prior as module
 from apercu.codec.coding import DENSEST, TOTAL, Decoder, Encoder, weigh
 from apercu.codec.container import Coded, Cursor, Head, checksum, from_file, read_head, to_file, varint
 from apercu.codec.exact import exponential
@@ -110,15 +111,19 @@ def test_the_exponential_is_a_table_of_whole_numbers() -> None:
 @pytest.mark.parametrize("neighbours", [0, 1, 6])
 @pytest.mark.parametrize("earlier", [False, True])
 @given(
-    st.integers(0, 2**32), st.integers(1, 5), st.integers(1, 6), st.lists(st.integers(1, 40), min_size=1, max_size=3)
+    st.integers(0, 2**32),
+    st.integers(1, 5),
+    st.integers(1, 6),
+    st.lists(st.integers(1, 40), min_size=1, max_size=3),
+    st.sampled_from([3, 40]),
 )
 @settings(max_examples=10, deadline=None)
 def test_symbols_come_back_under_any_prior(
-    neighbours: int, earlier: bool, seed: int, height: int, width: int, alphabet: list[int]
+    neighbours: int, earlier: bool, seed: int, height: int, width: int, alphabet: list[int], count: int
 ) -> None:
     rng = np.random.default_rng(seed)
     prior = random_prior(rng, tuple(alphabet), neighbours, earlier)
-    symbols = (rng.random((3, height, width, len(alphabet))) * alphabet).astype(np.int64)
+    symbols = (rng.random((count, height, width, len(alphabet))) * alphabet).astype(np.int64)
     streams = prior.encode(symbols)
     np.testing.assert_array_equal(prior.decode(streams, (height, width)), symbols)
     assert streams[1:2] == prior.encode(symbols[1:2])  # whatever stands beside it
@@ -133,9 +138,10 @@ def test_symbols_outside_their_alphabet_are_refused() -> None:
 def test_many_images_are_coded_as_each_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(2)
     prior = random_prior(rng, (16,), 2, True)
-    symbols = rng.integers(0, 16, (7, 3, 3, 1))
+    symbols = rng.integers(0, 16, (40, 3, 3, 1))
     together = prior.encode(symbols)
-    monkeypatch.setattr(Prior, "_together", lambda *_: 2)
+    assert together == [prior.encode(symbols[k : k + 1])[0] for k in range(40)]
+    monkeypatch.setattr(module, "CHUNK", 1)
     assert prior.encode(symbols) == together
     np.testing.assert_array_equal(prior.decode(together, (3, 3)), symbols)
 
@@ -174,20 +180,23 @@ import sys, numpy as np
 from apercu.codec.prior import Prior
 given = dict(np.load(sys.argv[1]))
 symbols = given.pop("symbols")
-sys.stdout.buffer.write(b"".join(Prior(**given).encode(symbols)))
+for some in symbols, symbols[:4]:
+    sys.stdout.buffer.write(b"".join(Prior(**given).encode(some)))
 """
 
 
 def test_the_number_of_threads_does_not_matter(tmp_path: Path) -> None:
+    """Nor whether images are coded together or one after the other, of which the first four are."""
     rng = np.random.default_rng(5)
     prior = random_prior(rng, (64, 8), 6, True)
-    symbols = rng.integers(0, [64, 8], (4, 6, 6, 2))
+    symbols = rng.integers(0, [64, 8], (40, 6, 6, 2))
     np.savez(tmp_path / "prior.npz", symbols=symbols, **prior.tensors())
     for threads in "1", "2":
         environment = os.environ | {"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
         command = [sys.executable, "-c", THREADS, str(tmp_path / "prior.npz")]
         written = subprocess.run(command, capture_output=True, check=True, env=environment).stdout
-        assert written == b"".join(prior.encode(symbols)) != b""
+        streams = prior.encode(symbols)
+        assert written == b"".join(streams + streams[:4]) != b""
 
 
 def test_a_stream_of_the_first_version_is_written_as_ever() -> None:

@@ -88,6 +88,22 @@ def test_files_are_decoded_to_what_the_model_sees(model: Model, digits: Images, 
         np.testing.assert_array_equal(read, np.rint(pixels[0] / 16 * 255))
 
 
+def test_a_damaged_image_does_not_cost_those_beside_it(model: Model, digits: Images, tmp_path: Path) -> None:
+    """Not even where its checksum is right, so that only the range coder can tell."""
+    out, whole, rest = (tmp_path / name for name in ("files", "whole", "rest"))
+    compress, some = Compress(model), digits.test.subset(np.arange(40))
+    compress(some, out)
+    Decompress(model, source=str(out))(None, whole)
+    path, fingerprint = sorted(out.rglob("*.apc"))[17], compress.codec(some).fingerprint
+    coded = from_file(path.read_bytes(), fingerprint)
+    path.write_bytes(to_file(Coded(coded.head, (b"\xff" * 12,)), fingerprint))
+    said = Decompress(model, source=str(out))(None, rest)
+    assert said["failed"] == [{"file": str(path), "reason": "its symbols cannot be read"}]
+    expected, found = tree(whole), tree(rest)
+    assert len(found) == len(expected) - 1 == 39
+    assert found.items() <= expected.items()
+
+
 def test_symbols_come_back_bit_for_bit(model: Model, digits: Images) -> None:
     codec = Compress(model).codec(digits.test)
     for batch, (_, output) in zip(list(codec.encode(digits.test)), list(model.outputs(digits.test)), strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ import apercu
 from apercu import Codes, encoding
 from apercu.api import Model
 from apercu.claims import LOCK
+from apercu.codec.archived import open_archive
 from apercu.codes.table import ABOUT, Table
 from apercu.errors import ApercuError, FormatError
 from apercu.heads import pooled_size
@@ -316,6 +318,18 @@ def test_an_archive_is_recognised_without_decoding_a_pixel(
     assert len({row["id"] for row in said["predictions"]}) == said["n"] == 60
     if preset == "vqvae":  # its symbols are all of its code
         assert [row["label"] for row in said["predictions"]] == [row["label"] for row in expected]
+
+
+def test_a_classifier_is_fitted_on_an_archive(folders: dict[str, Path], tmp_path: Path) -> None:
+    """It does not know what is novel, for an archive holds no prices."""
+    model, archive = apercu.load(shutil.copytree(folders["vqvae"], tmp_path / "model")), tmp_path / "digits.apca"
+    images = model.images("sklearn:digits", "train").subset(np.arange(150))
+    Compress(model, steps=20, archive=str(archive)).fit(images)
+    Compress(model, archive=str(archive))(images)
+    coded = dataclasses.replace(open_archive(model, archive).train, labels=images.labels, classes=images.classes)
+    for learnt, held_out, novelty in (coded, None, False), (coded, images, False), (images, coded, True):
+        Classify(model, method="linear").fit(learnt, held_out)
+        assert ("novelty" in model.recipe.tasks["classify"]) == novelty
 
 
 def test_without_the_extra_there_is_advice(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

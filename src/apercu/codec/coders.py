@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
@@ -20,8 +21,8 @@ from numpy.typing import NDArray
 from apercu.codec.coding import PRECISION, TOTAL, Decoder, Encoder, Integers, carries, close
 from apercu.errors import FormatError
 
-MANY = 12
-"""Images from which on coding them together is faster than one after the other; measured where one breaks even."""
+MANY = 8
+"""Images to each value of a call from which on coding them together is faster; measured where the two break even."""
 Words = NDArray[np.uint64]
 Coder = TypeVar("Coder", Encoder, Decoder)
 _WORD, _LOW, _SMALL, _PRECISION = np.uint64(32), np.uint64(0xFFFFFFFF), np.uint64(1 << 32), np.uint64(PRECISION)
@@ -55,14 +56,14 @@ class Decoders(ABC):
         """
 
 
-def encoders(count: int) -> Encoders:
-    """Those of so many images, whichever are faster."""
-    return _StepEncoders(count) if count >= MANY else _EachEncoder(count)
+def encoders(count: int, run: float) -> Encoders:
+    """Those of `count` images, whichever are faster where one table or one call serves `run` values of an image."""
+    return _StepEncoders(count) if count >= MANY * run else _EachEncoder(count)
 
 
-def decoders(streams: Sequence[bytes]) -> Decoders:
-    """Those of the stream of each image, whichever are faster."""
-    return _StepDecoders(streams) if len(streams) >= MANY else _EachDecoder(streams)
+def decoders(streams: Sequence[bytes], run: float) -> Decoders:
+    """Those of the stream of each image; `run` as for `encoders`."""
+    return _StepDecoders(streams) if len(streams) >= MANY * run else _EachDecoder(streams)
 
 
 class _EachEncoder(Encoders):
@@ -97,17 +98,21 @@ def _alone(
         if tables is None:
             yield coder, own, slice(0, steps), weights[own]
             continue
-        ends = [*(np.flatnonzero(np.diff(tables[own])) + 1).tolist(), steps]
-        for start, end in zip([0, *ends], ends, strict=False):
+        changes: list[int] = (np.flatnonzero(np.diff(tables[own])) + 1).tolist()
+        for start, end in pairwise([0, *changes, steps]):
             if start < end:
                 yield coder, own, slice(start, end), weights[tables[own, start]]
 
 
-def _rows(weights: Integers, tables: Integers | None) -> tuple[Integers, Integers]:
-    """Weights as (R, K), and the row of each value, (B, T)."""
-    if tables is not None:
-        return weights, tables
-    return weights.reshape(-1, weights.shape[-1]), np.arange(weights[..., 0].size).reshape(weights.shape[:2])
+def _listed(weights: Integers, tables: Integers | None) -> tuple[Integers, Integers, Integers]:
+    """Σ_{j<k} f_j and f_k of all tables, one after the other, (R·K,), and which of the tables each value has, (B, T).
+
+    A table sums to 2²⁴, so the sums of table r stand from r · 2²⁴ on: all of them rise, and one search finds a value.
+    """
+    frequencies = weights.ravel() + 1
+    sums = np.cumsum(frequencies)
+    sums -= frequencies
+    return sums, frequencies, np.arange(weights[..., 0].size).reshape(weights.shape[:2]) if tables is None else tables
 
 
 class _StepEncoders(Encoders):
@@ -116,9 +121,9 @@ class _StepEncoders(Encoders):
         self._words, self._at = np.zeros((count, 8), np.uint64), np.zeros(count, np.int64)
 
     def encode(self, values: Integers, weights: Integers, tables: Integers | None = None) -> None:
-        weights, rows = _rows(weights, tables)
-        left = ((np.cumsum(weights, -1) - weights)[rows, values] + values).astype(np.uint64)
-        frequency = (weights[rows, values] + 1).astype(np.uint64)
+        sums, frequencies, tables = _listed(weights, tables)
+        places = tables * weights.shape[-1] + values
+        left, frequency = ((of[places] % TOTAL).astype(np.uint64) for of in (sums, frequencies))
         self._reserve(values.shape[1])
         for step in range(values.shape[1]):
             self._step(left[:, step], frequency[:, step])
@@ -157,29 +162,27 @@ def _settled(words: Words, carry: int) -> bytes:
 
 class _StepDecoders(Decoders):
     def __init__(self, streams: Sequence[bytes]) -> None:
-        size = max(map(len, streams)) // 4 + 3  # the last word is zero, and read again and again
-        padded = b"".join(stream.ljust(4 * size, b"\0") for stream in streams)
-        self._words = np.frombuffer(padded, ">u4").astype(np.uint64).reshape(-1, size)
-        self._offset = self._words[:, 0] << _WORD | self._words[:, 1]  # of what is read above low
-        self._width, self._at = np.full(len(streams), _WIDEST), np.full(len(streams), 2)
+        sizes = np.array([len(stream) // 4 + 3 for stream in streams], np.int64)  # the last word of each is zero
+        padded = b"".join(stream.ljust(4 * size, b"\0") for stream, size in zip(streams, sizes.tolist(), strict=True))
+        self._words, self._last = np.frombuffer(padded, ">u4").astype(np.uint64), np.cumsum(sizes) - 1
+        at = self._last + 1 - sizes
+        self._offset = self._words[at] << _WORD | self._words[at + 1]  # of what is read above low
+        self._width, self._at = np.full(len(streams), _WIDEST), at + 2
 
     def decode(self, weights: Integers, tables: Integers | None = None) -> Integers:
-        weights, rows = _rows(weights, tables)
-        frequency = weights + 1
-        left = np.cumsum(frequency, -1) - frequency
-        # One list that rises from row to row, so that a single search finds the value of every image.
-        lists = ((np.arange(len(left))[:, None] << PRECISION) + left).ravel()
-        values = np.empty(rows.shape, np.int64)
-        left, frequency = left.ravel().astype(np.uint64), frequency.ravel().astype(np.uint64)
-        for step, row in enumerate(rows.T):
+        sums, frequencies, tables = _listed(weights, tables)
+        places = np.empty(tables.shape, np.int64)
+        for step, table in enumerate(tables.T):
             scale = self._width >> _PRECISION
             quantile = self._offset // scale
             if quantile.max(initial=0) >= TOTAL:
                 raise FormatError("its symbols cannot be read")
-            found = np.searchsorted(lists, (row << PRECISION) + quantile.astype(np.int64), side="right") - 1
-            values[:, step] = found
-            self._take(scale * left[found], scale * frequency[found])
-        values -= rows * weights.shape[-1]
+            start = table << PRECISION
+            place = np.searchsorted(sums, start + quantile.astype(np.int64), side="right") - 1
+            places[:, step] = place
+            left, frequency = sums[place] - start, frequencies[place]
+            self._take(scale * left.astype(np.uint64), scale * frequency.astype(np.uint64))
+        values: Integers = places - tables * weights.shape[-1]
         return values
 
     def _take(self, start: Words, width: Words) -> None:
@@ -189,6 +192,5 @@ class _StepDecoders(Decoders):
         small = np.flatnonzero(width < _SMALL)
         if len(small):
             width[small] <<= _WORD
-            at = np.minimum(self._at[small], self._words.shape[1] - 1)
-            self._offset[small] = self._offset[small] << _WORD | self._words[small, at]
-            self._at[small] += 1
+            self._offset[small] = self._offset[small] << _WORD | self._words[self._at[small]]
+            self._at[small] = np.minimum(self._at[small] + 1, self._last[small])

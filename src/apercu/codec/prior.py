@@ -11,9 +11,11 @@ precision is exact in any order of addition. The exponential is a table of whole
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,6 +36,7 @@ FRACTION = 256
 """Steps of a unit of E and W, and of the table of the exponential."""
 CHUNK = 1 << 18
 """Weights that are worked out at once, at most."""
+Reals = NDArray[np.floating[Any]]
 Exchange = Callable[[Integers, Integers], Integers]
 
 
@@ -113,6 +116,10 @@ class Layout:
         for together in np.split(order, np.flatnonzero(np.diff(time[order])) + 1):
             yield i[together], j[together]
 
+    def run(self, grid: Grid) -> float:
+        """How many positions `steps` gives at a time, on average."""
+        return grid[0] * grid[1] / (grid[1] + 2 * (grid[0] - 1)) if self.neighbours else grid[0] * grid[1]
+
 
 @dataclass(frozen=True, eq=False)
 class Prior:
@@ -150,9 +157,10 @@ class Prior:
         Raises:
             ValueError: a symbol outside its alphabet.
         """
-        coders = encoders(len(symbols))
+        grid = (symbols.shape[1], symbols.shape[2])
+        coders = encoders(len(symbols), self.layout.run(grid))
         self.write(coders, symbols, quality)
-        return coders.finish(symbols[0].size)
+        return coders.finish(math.prod(symbols.shape[1:]))
 
     def decode(self, streams: Sequence[bytes], grid: Grid, quality: int = 0) -> Integers:
         """Symbols (B, h, w, S) from the stream of each image.
@@ -160,7 +168,7 @@ class Prior:
         Raises:
             FormatError: a stream that this prior did not write.
         """
-        return self.read(decoders(streams), len(streams), grid, quality)
+        return self.read(decoders(streams, self.layout.run(grid)), len(streams), grid, quality)
 
     def write(self, coders: Encoders, symbols: Integers, quality: int = 0) -> None:
         """The symbols of each image, (B, h, w, S), to its coder.
@@ -225,21 +233,28 @@ class Prior:
                     h += self._rows[layout.before[s] + padded[:, i + 2, j + 2, s]]
 
     @cached_property
-    def _rows(self) -> NDArray[np.float32] | NDArray[np.float64]:
+    def _rows(self) -> Reals:
         """E in single precision where all that is ever added stays below 2²⁴, and is therefore exact."""
         most = np.abs(self.rows.astype(np.int64)).max(initial=0) * (2 + len(self.alphabet) * (1 + int(self.context[0])))
         return self.rows.astype(np.float32 if most <= 1 << 24 else np.float64)
 
-    def _sum(self, known: Integers) -> NDArray[np.float32] | NDArray[np.float64]:
+    @cached_property
+    def _columns(self) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+        """W_s and b_s of each symbol, in double precision."""
+        return [
+            (self.columns[:, own].astype(np.float64), self.bias[own].astype(np.float64)) for own in self.layout.columns
+        ]
+
+    def _sum(self, known: Integers) -> Reals:
         """Σ of the rows of E that `Layout.known` names, (B, T, rows) → (B, T, R)."""
         rows, named = torch.from_numpy(self._rows), torch.from_numpy(known)
-        found: NDArray[np.float32] = F.embedding_bag(named.flatten(0, 1), rows, mode="sum").numpy()
+        found: Reals = F.embedding_bag(named.flatten(0, 1), rows, mode="sum").numpy()
         return found.reshape(*known.shape[:2], -1)
 
-    def _weights(self, h: NDArray[np.float32] | NDArray[np.float64], s: int) -> Integers:
+    def _weights(self, h: Reals, s: int) -> Integers:
         """The weights of symbol s for sums h, (…, R) → (…, alphabet[s])."""
-        own = self.layout.columns[s]
-        logits = np.maximum(h, 0).astype(np.float64) @ self.columns[:, own].astype(np.float64) + self.bias[own]
+        columns, bias = self._columns[s]
+        logits = np.maximum(h, 0).astype(np.float64) @ columns + bias
         below = ((logits.max(-1, keepdims=True) - logits) / FRACTION).astype(np.int64)
         table = exponential()
         return weigh(table[np.minimum(below, len(table) - 1)])

@@ -10,6 +10,7 @@ distribution of one ln σ and one fraction of μ, and the whole part of μ shift
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -110,6 +111,10 @@ class Scales:
         scale = np.floor(log_scale / EIGHTH - 8 * SCALES[0]).clip(0, LADDER - 1).astype(np.int64)
         return scale * PHASES + phase, shift
 
+    def run(self, grid: Grid) -> float:
+        """How many symbols of an image come under a table, on average; at least, where some tables have none."""
+        return grid[0] * grid[1] * len(self.biases[-1]) / 2 / len(self.tables)
+
     @cached_property
     def frequencies(self) -> Integers:
         """The weights of each table for the range coder, (64·8, K)."""
@@ -133,17 +138,14 @@ class Conditional:
         """The stream of each image, from symbols (B, h, w, D) of 0 … 2·reach."""
         steps = symbols - self.reach
         h = self.side(steps)
-        coders = encoders(len(symbols))
+        grid = (symbols.shape[1], symbols.shape[2])
+        coders = encoders(len(steps), self.scales.run(grid))
         self.prior.write(coders, h, quality)
-        middle = self.scales.tables.shape[1] // 2
-        chosen = self.scales.choose(self._centred(h), (symbols.shape[1], symbols.shape[2]))
-        table, shift = (each.reshape(len(steps), -1) for each in chosen)
-        order = table.argsort(1, kind="stable")
-        values = steps.reshape(table.shape) - shift + middle
-        coders.encode(
-            np.take_along_axis(values, order, 1), self.scales.frequencies, np.take_along_axis(table, order, 1)
-        )
-        return coders.finish(steps[0].size)
+        table, shift = self.scales.choose(self._centred(h), grid)
+        order, tables = _in_order(table)
+        values = (steps - shift + self.scales.tables.shape[1] // 2).reshape(tables.shape)
+        coders.encode(np.take_along_axis(values, order, 1), self.scales.frequencies, tables)
+        return coders.finish(math.prod(steps.shape[1:]))
 
     def decode(self, streams: Sequence[bytes], grid: Grid, quality: int = 0) -> Integers:
         """Symbols (B, h, w, D) from the stream of each image.
@@ -151,21 +153,26 @@ class Conditional:
         Raises:
             FormatError: a stream that no encoder wrote with these tables.
         """
-        coders = decoders(streams)
+        coders = decoders(streams, self.scales.run(grid))
         coarse = (-(-grid[0] // STRIDE), -(-grid[1] // STRIDE))
         table, shift = self.scales.choose(self._centred(self.prior.read(coders, len(streams), coarse, quality)), grid)
-        flat = table.reshape(len(table), -1)
-        order = flat.argsort(1, kind="stable")
-        read = coders.decode(self.scales.frequencies, np.take_along_axis(flat, order, 1))
-        values = np.empty_like(read)
-        np.put_along_axis(values, order, read, 1)
-        symbols = values.reshape(shift.shape) - self.scales.tables.shape[1] // 2 + shift + self.reach
+        order, tables = _in_order(table)
+        values = np.empty_like(tables)
+        np.put_along_axis(values, order, coders.decode(self.scales.frequencies, tables), 1)
+        symbols: Integers = values.reshape(shift.shape) - self.scales.tables.shape[1] // 2 + shift + self.reach
         if symbols.min() < 0 or symbols.max() > 2 * self.reach:
             raise FormatError("its symbols cannot be read")
         return symbols
 
     def _centred(self, h: Integers) -> Integers:
         return h - self.prior.alphabet // 2
+
+
+def _in_order(table: Integers) -> tuple[Integers, Integers]:
+    """The order in which the symbols of each image are written, that of their tables, and these tables: (B, h·w·D)."""
+    flat = table.reshape(len(table), -1)
+    order = flat.argsort(1, kind="stable")
+    return order, np.take_along_axis(flat, order, 1)
 
 
 def _convolve(x: Reals, weight: Reals, bias: NDArray[np.int32]) -> Reals:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from apercu.api import Model
 from apercu.data.images import ImageSet
+from apercu.data.recalled import priced
 from apercu.errors import ApercuError
 from apercu.heads import pooled
 
@@ -83,10 +84,13 @@ class Known:
     def of(cls, model: Model, learnt: ImageSet, held_out: ImageSet, seed: int) -> tuple[Known | None, str]:
         """From images that were learnt from and others that were held out; and which are compared with, in words.
 
-        Where too few are held out, those that were learnt from must do; None where these are too few too.
+        Where too few are held out, or without their prices, those that were learnt from must do; None where these are
+        too few too, or without theirs.
         """
+        if not priced(learnt.pixels):
+            return None, ""
         rng = np.random.default_rng(seed)
-        if len(held_out) >= ENOUGH and len(learnt):
+        if len(held_out) >= ENOUGH and priced(held_out.pixels) and len(learnt):
             codes, _ = glance(model, _some(learnt, CODES, rng))
             others, prices = glance(model, _some(held_out, HELD_OUT, rng))
             return cls(codes, prices, nearest(others, codes)), "held-out images"

@@ -162,8 +162,9 @@ def _decode(codec: Codec, items: Sequence[Item]) -> Iterator[tuple[Item, Picture
         if len(coded) == 1:
             yield coded[0][0], str(error) or "there is not enough memory to decode it"
             return
-        for item, image in coded:
-            yield from _decode(codec, [replace(item, read=partial(_itself, image))])
+        again = [replace(item, read=partial(_itself, image)) for item, image in coded]
+        for half in again[: len(again) // 2], again[len(again) // 2 :]:
+            yield from _decode(codec, half)
         return
     for (item, image), decoded, metadata in zip(coded, pixels, described, strict=True):
         yield item, (decoded, image.head.maximum, metadata)
