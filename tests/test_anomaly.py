@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import torch
 from PIL import Image
 
 import apercu
@@ -182,6 +183,20 @@ def test_known_defects_choose_the_score(parts: Path, tmp_path: Path) -> None:
     assert fitted["normal"] == len(known) - odd
 
 
+def test_the_map_is_chosen_by_what_it_marks(model: Model, images: ImageSet) -> None:
+    learnt = Anomaly(model).learnt(images)
+    detector, about = learnt.detector, learnt.about
+    drawn = [member.name for member in detector.members if member.drawn]
+    assert sorted(drawn) == sorted(about["map"].split("+"))
+    assert about["score"] == "+".join(member.name for member in detector.members if member.counted)
+    assert 0.1 < about["map_ap"] <= 1
+    heat = next(seen.heat for seen in detector.scan(images) if seen.heat is not None)
+    maps = [(m, m.score.map(torch.from_numpy(images.read([0]) / np.float32(255)))) for m in detector.members if m.drawn]
+    joined = [(values[0].numpy() - m.scale.map_centre) / m.scale.map_spread for m, values in maps if values is not None]
+    np.testing.assert_allclose(heat, np.mean(joined, axis=0), atol=1e-3)
+    assert learnt.pixels[0] < learnt.edge
+
+
 def test_images_of_one_folder_are_all_taken_for_normal(parts: Path, tmp_path: Path) -> None:
     model = apercu.fit(parts / "train" / "good", preset="ae", normal="", settings={"width": 8}, training=FAST)
     task = Anomaly(model, score="pixel")
@@ -215,7 +230,7 @@ def test_sixteen_bits_and_colour_stay_what_they_are(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     x = rng.integers(20_000, 40_000, (60, 3, 16, 16)).astype(np.uint16)
     model = apercu.fit(x, preset="ae", settings={"width": 8, "dim": 4}, training=FAST)
-    copies = damaged(model.images(x), 0)
+    copies, _ = damaged(model.images(x), 0)
     assert copies.read([0]).dtype == np.uint16
     result = Anomaly(model, score="pixel")(model.images(x[:3]), tmp_path)
     assert result["n"] == 3

@@ -101,8 +101,12 @@ def test_they_are_written_as_any_damage_is() -> None:
 
 def test_damaged_copies_keep_names_type_and_size(drawn: ImageSet) -> None:
     images = some(drawn, 20, 0)
-    copies = damaged(images, 0, 3)
+    copies, masks = damaged(images, 0, 3)
     assert len(copies) == 60
     before, after = images.read(np.arange(20)), copies.read(np.arange(60))
     assert after.dtype == before.dtype
-    assert (after.reshape(3, *before.shape) != before).any((2, 3, 4)).all()
+    change = np.abs(after.reshape(3, *before.shape).astype(float) - before)
+    assert (change > 0).any((2, 3, 4)).all()
+    assert not (
+        (change > SEEN * images.spec.maximum + 1).any(2).reshape(60, *before.shape[2:]) & ~np.stack(masks)
+    ).any()

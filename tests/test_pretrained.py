@@ -22,6 +22,7 @@ from apercu.errors import ApercuError
 from apercu.fitting import prepare
 from apercu.likelihoods._features import FLOOR, Features
 from apercu.presets import build
+from apercu.report import write_report
 from apercu.training import Training
 from apercu.types import Batch, ImageSpec
 from tests.commands import run
@@ -275,6 +276,15 @@ def test_a_model_of_features_is_whole_without_its_checkpoint(checkpoint: Path, t
     for draw in (lambda: again.reconstruct(x), lambda: again.decode(again.encode(x))):
         with pytest.raises(ApercuError, match="no pixels"):
             draw()
+
+
+def test_a_report_on_features_shows_what_there_is_and_says_what_is_not(checkpoint: Path, tmp_path: Path) -> None:
+    model = learn(checkpoint, tmp_path / "model")
+    page = write_report(model, apercu.open_images(shapes(60)), tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "no pixels, so no image is redrawn or sampled here" in page
+    assert 'id="health"' in page
+    assert "PSNR" not in page
+    assert 'href="#reconstructions"' not in page
 
 
 def test_a_frozen_encoder_stays_as_it_was_and_looks_at_every_image_once(

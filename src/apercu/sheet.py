@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from apercu.checkpoint import write_atomically
 
 SHOWN = 96
-SIZE, LINE, NARROWEST = 11, 14, 98
-"""Of captions, in pixels: the font, a line, and the narrowest cell that has one."""
+SIZE, LINE, LETTER, NARROWEST = 11, 14, 6, 98
+"""Of captions, in pixels: the font, a line, a letter, and the narrowest cell that has one."""
 
 
 def encode_png(pixels: NDArray[Any]) -> bytes:
@@ -49,12 +49,14 @@ def save_image(pixels: NDArray[Any], path: Path, white: float = 255) -> Path:
 
 
 def contact_sheet(
-    images: Sequence[NDArray[Any]], columns: int, captions: Sequence[str] = (), gap: int = 2
+    images: Sequence[NDArray[Any]], columns: int, captions: Sequence[str] = (), gap: int = 2, title: str = ""
 ) -> NDArray[np.uint8]:
     """Lay images (C, H, W) in [0, 1] out in rows on white, tiny ones magnified: → (3, H, W) uint8.
 
-    `captions`: what is written below each, in as many lines as it has; long lines lose their middle.
+    `captions`: what is written below each, in as many lines as it has; long lines lose their middle. `title`: what is
+    written above all of them.
     """
+    columns = min(columns, len(images))
     height = max(image.shape[1] for image in images)
     width = max(image.shape[2] for image in images)
     scale = max(1, round(SHOWN / max(height, width)))
@@ -70,7 +72,9 @@ def contact_sheet(
         shown = np.broadcast_to(shown[:1], (3, *shown.shape[1:])) if len(shown) != 3 else shown
         shown = shown.repeat(scale, 1).repeat(scale, 2)
         sheet[:, top : top + shown.shape[1], left : left + shown.shape[2]] = shown
-    return _captioned(sheet, captions, columns, (cell_h, cell_w), lines, gap) if captions else sheet
+    if captions:
+        sheet = _captioned(sheet, captions, columns, (cell_h, cell_w), lines, gap)
+    return _titled(sheet, title, gap) if title else sheet
 
 
 def _captioned(
@@ -89,6 +93,17 @@ def _captioned(
                 most -= 1
             pen.text((left, top + k * LINE), shortened(line, most), fill=(40, 40, 40), font=font)
     return np.ascontiguousarray(np.moveaxis(np.asarray(picture), -1, 0))
+
+
+def _titled(sheet: NDArray[np.uint8], title: str, gap: int) -> NDArray[np.uint8]:
+    """The sheet below its title, which is broken into as many lines as it needs."""
+    from textwrap import wrap
+
+    lines = wrap(title, max(20, sheet.shape[2] // LETTER))
+    head = np.full((3, len(lines) * LINE + gap, sheet.shape[2]), 255, np.uint8)
+    return np.concatenate(
+        [_captioned(head, ["\n".join(lines)], 1, (head.shape[1], head.shape[2]), len(lines), 0), sheet], 1
+    )
 
 
 def shortened(text: str, most: int) -> str:

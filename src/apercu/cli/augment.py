@@ -62,7 +62,8 @@ def augment(
     seed_noise(seed, "cpu")
     cells = [cell for number in chosen for cell in _row(views, opened, number)]
     sheet = out.with_suffix(".png")
-    save_image(contact_sheet(cells, columns=1 + WEAK + STRONG), sheet)
+    said = [text for k in chosen for text in (opened.ids[k], *["weak"] * WEAK, *["strong"] * STRONG)]
+    save_image(contact_sheet(cells, 1 + WEAK + STRONG, said), sheet)
     answer = {
         "domain": views.domain,
         "because": choose_domain(opened.spec)[1] if domain == "auto" else "it was asked for",

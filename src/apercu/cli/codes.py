@@ -107,7 +107,9 @@ def search(
         threshold = opened.alike if threshold is None else threshold
         groups = opened.groups(threshold)
         if out is not None:
-            _sheet(_pictures(opened, [name for group in groups for name in group]), COLUMNS, out)
+            names = [(name, f"{name}\ngroup {number}") for number, group in enumerate(groups, 1) for name in group]
+            pictures = _pictures(opened, [name for name, _ in names])
+            _sheet(list(zip(pictures, [caption for _, caption in names], strict=False)), COLUMNS, out)
         done: dict[str, Any] = {"n": len(opened), "threshold": threshold, "groups": groups}
         about = f"{len(groups)} groups among {len(opened)} images, by a similarity of at least {threshold:.6f}"
         words = "\n".join([about, *map(", ".join, groups[:COLUMNS])])
@@ -118,11 +120,19 @@ def search(
     found = opened.search(vectors, k + (image_id is not None), label=label, exact=exact or None)
     found = [[hit for hit in hits if hit.id != image_id][:k] for hits in found]
     if out is not None:
-        rows = [
-            [picture, *_pictures(opened, [hit.id for hit in hits])]
-            for picture, hits in zip(pictures, found, strict=True)
+        cells = [
+            cell
+            for picture, name, hits in zip(pictures, asked, found, strict=False)  # a sheet has a limit
+            for cell in [
+                (picture, f"{name}\nasked for"),
+                *zip(
+                    _pictures(opened, [hit.id for hit in hits]),
+                    [f"{hit.id}\nsimilarity {hit.similarity:.3f}" for hit in hits],
+                    strict=False,
+                ),
+            ]
         ]
-        _sheet([picture for row in rows for picture in row], max(map(len, rows)), out)
+        _sheet(cells, 1 + max(map(len, found)), out)
     results = [
         {"query": name, "id": hit.id, "label": hit.label, "similarity": hit.similarity, "distance": hit.distance}
         for name, hits in zip(asked, found, strict=True)
@@ -161,8 +171,9 @@ def _pixels(images: ImageSet) -> list[Any]:
     return [images.read([i])[0] / images.spec.maximum for i in range(min(len(images), MOST))]
 
 
-def _sheet(pictures: Sequence[Any], columns: int, path: Path) -> None:
+def _sheet(cells: Sequence[tuple[Any, str]], columns: int, path: Path) -> None:
+    """Pictures with their captions."""
     from apercu.sheet import contact_sheet, save_image
 
-    if pictures:
-        save_image(contact_sheet(pictures, columns), path)
+    if cells:
+        save_image(contact_sheet([picture for picture, _ in cells], columns, [text for _, text in cells]), path)

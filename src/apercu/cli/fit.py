@@ -35,7 +35,9 @@ def fit(
     ] = None,
     task: Annotated[
         str | None,
-        typer.Option("--task", metavar="NAME", help="What it is for, instead of --preset: anomaly, compress, restore, segment."),
+        typer.Option(
+            "--task", metavar="NAME", help="What it is for, instead of --preset: anomaly, compress, restore, segment."
+        ),
     ] = None,
     normal: Annotated[
         str | None,

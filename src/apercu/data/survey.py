@@ -33,7 +33,7 @@ class Files:
 
 @dataclass
 class Survey:
-    """What is known of the N images that can be read, in order: `sizes` after any resizing, and as they were `stored`."""
+    """What is known of the N images that can be read, in order; `sizes` are those after any resizing."""
 
     ids: list[str] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)

@@ -29,21 +29,28 @@ Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
+class Redrawn:
+    """How near images come back: `psnr` and `ssim`, (N,); `baseline`: the PSNR of the average image, where images share
+    a size."""
+
+    psnr: Floats
+    ssim: Floats
+    baseline: float | None
+
+
+@dataclass(frozen=True)
 class Look:
     """What one pass found.
 
-    `total`: how many images there were to look at; `features`: (N, K), one vector for each image; `psnr` and `ssim`:
-    (N,); `baseline`: the PSNR of the average image, where images share a size; `code`: the code of the first images;
-    `sprites`: one thumbnail for each image.
+    `total`: how many images there were to look at; `features`: (N, K), one vector for each image; `redrawn`: None where
+    the model decodes no pixels; `code`: the code of the first images; `sprites`: one thumbnail for each image.
     """
 
     images: ImageSet
     total: int
     film: Film
     features: Floats
-    psnr: Floats
-    ssim: Floats
-    baseline: float | None
+    redrawn: Redrawn | None
     health: Health
     code: Code
     sprites: list[Picture]
@@ -65,8 +72,8 @@ def parts(images: ImageSet) -> Iterator[NDArray[np.int64]]:
 
 
 def look(model: Model, images: ImageSet) -> Look:
-    """Encode and decode at most `MOST` of the images, fewer where they are large."""
-    total = len(images)
+    """Encode and, where it draws, decode at most `MOST` of the images, fewer where they are large."""
+    total, draws = len(images), model.network.backbone is None
     images = sample_of(images, min(MOST, max(FEWEST, int(PIXELS / images.sizes.prod(1).mean()))))
     count = len(images)
     side = min(LARGEST_SPRITE, int((SPRITES / count) ** 0.5))
@@ -77,12 +84,12 @@ def look(model: Model, images: ImageSet) -> Look:
     codes: list[Code] = []
     tokens = 0
     for part in parts(images):
-        for batch, output in model.outputs(images.subset(part)):
-            if output.pixels is None:
-                raise TypeError("the model did not decode")
+        for batch, output in model.outputs(images.subset(part), decode=draws):
             index = part[batch.index.cpu().numpy()]
-            x, decoded = batch.x.detach().float().cpu(), output.pixels.mean.detach().float().cpu()
-            psnr[index], ssim[index] = metrics.psnr(x, decoded).numpy(), metrics.ssim(x, decoded).numpy()
+            x = batch.x.detach().float().cpu()
+            if output.pixels is not None:
+                decoded = output.pixels.mean.detach().float().cpu()
+                psnr[index], ssim[index] = metrics.psnr(x, decoded).numpy(), metrics.ssim(x, decoded).numpy()
             # Maps of different sizes pool to vectors of different lengths: their mean token is common to all.
             vectors = pooled(output.code) if images.spec.uniform else output.code.mean.mean(1)
             for i, vector, image in zip(index.tolist(), vectors.detach().float().cpu().numpy(), x.numpy(), strict=True):
@@ -95,9 +102,7 @@ def look(model: Model, images: ImageSet) -> Look:
         total,
         film,
         np.stack([features[i] for i in range(count)]),
-        psnr,
-        ssim,
-        _baseline(images),
+        Redrawn(psnr, ssim, _baseline(images)) if draws else None,
         model.network.bottleneck.health(concatenate(codes)),
         codes[0],
         [sprites[i] for i in range(count)],

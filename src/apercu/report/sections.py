@@ -21,6 +21,7 @@ from apercu.tracking import Row, read_history
 
 TERMS = {
     "pixels": "Redrawing the pixels",
+    "features": "Redrawing the features",
     "mark": "Marking what was damaged",
     "visible": "Redrawing what was visible",
     "kl": "Information in the code",
@@ -31,7 +32,7 @@ TERMS = {
     "codebook": "Distance of the codebook",
     "rate": "Writing the code",
 }
-IN_NATS = ("pixels", "visible", "kl", "label", "consistency", "rate")
+IN_NATS = ("pixels", "features", "visible", "kl", "label", "consistency", "rate")
 SHARES = {"val_accuracy": "Accuracy on validation images", "codebook_use": "Codebook in use"}
 COUNTS = {"active_units": ("Active dimensions", "units"), "perplexity": ("Perplexity of the codebook", "")}
 
@@ -94,13 +95,15 @@ class Reconstructions:
     full_scale: float
     psnr: float
     ssim: float
-    baseline: float | None
     quartiles: tuple[float, float]
 
 
-def show_reconstructions(model: Model, look: Look) -> Reconstructions:
+def show_reconstructions(model: Model, look: Look) -> Reconstructions | None:
     """Four of the best, of those in the middle and of the worst, by PSNR."""
-    order = np.argsort(-look.psnr, kind="stable")
+    if look.redrawn is None:
+        return None
+    psnr, ssim = look.redrawn.psnr, look.redrawn.ssim
+    order = np.argsort(-psnr, kind="stable")
     each = min(4, len(order) // 3)
     if each:
         middle = (len(order) - each) // 2
@@ -125,15 +128,13 @@ def show_reconstructions(model: Model, look: Look) -> Reconstructions:
             shown(look.film.develop(decoded, SIDE), f"{name}, reconstruction"),
             shown(full.develop(errors[i], SIDE), f"{name}, difference"),
             name,
-            float(look.psnr[i]),
-            float(look.ssim[i]),
+            float(psnr[i]),
+            float(ssim[i]),
         )
 
     groups = [(name, [pair(i) for i in members.tolist()]) for name, members in chosen.items()]
-    low, high = np.quantile(look.psnr, [0.25, 0.75]).tolist()
-    return Reconstructions(
-        groups, full.white, float(look.psnr.mean()), float(look.ssim.mean()), look.baseline, (low, high)
-    )
+    low, high = np.quantile(psnr, [0.25, 0.75]).tolist()
+    return Reconstructions(groups, full.white, float(psnr.mean()), float(ssim.mean()), (low, high))
 
 
 @dataclass(frozen=True)
@@ -146,8 +147,8 @@ class Samples:
 
 
 def show_samples(model: Model, film: Film) -> Samples | None:
-    """Draws from the prior, where the code has one."""
-    if not isinstance(model.network.bottleneck, Gaussian):
+    """Draws from the prior, where the code has one and the model draws."""
+    if model.network.backbone is not None or not isinstance(model.network.bottleneck, Gaussian):
         return None
     generate = registry.part("tasks", "generate")(model, count=SAMPLES, source="prior", seed=0)
     drawn = [_developed(film, model, image) for image in generate.draw(None)["all"]]

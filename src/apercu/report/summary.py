@@ -82,8 +82,10 @@ def summarise(
         around = f"95{FIXED}% interval {interval(found.right, len(found.known))}"
         figures.append(Figure(percent(found.accuracy), "recognised", around))
     lead.append(_redrawn(look, split))
+    if look.redrawn is not None:
+        psnr, ssim = look.redrawn.psnr.mean(), look.redrawn.ssim.mean()
+        figures.append(Figure(f"{psnr:.1f}{FIXED}dB", "PSNR, redrawn", f"SSIM {ssim:.2f}"))
     figures += [
-        Figure(f"{look.psnr.mean():.1f}{FIXED}dB", "PSNR, redrawn", f"SSIM {look.ssim.mean():.2f}"),
         Figure(code.figure, f"{code.unit} in the code", code.beside),
         Figure(number(learnt), "images learnt from", f"{number(labelled)} with a label"),
     ]
@@ -113,16 +115,20 @@ def _cautions(split: str, look: Look, found: Recognition | None) -> list[str]:
             "These images do not show that it recognises anything: always naming the most frequent class may do as "
             "well. Train longer, or with more labels."
         )
-    if look.baseline is not None and float(look.psnr.mean()) <= look.baseline:
+    drawn = look.redrawn
+    if drawn is not None and drawn.baseline is not None and float(drawn.psnr.mean()) <= drawn.baseline:
         cautions.append("It redraws images no better than their average does: train longer, or with a larger code.")
     return cautions
 
 
 def _redrawn(look: Look, split: str) -> str:
+    drawn = look.redrawn
+    if drawn is None:
+        return "It decodes the features of its encoder and no pixels, so no image is redrawn or sampled here."
     seen = f"{SEEN[split]} comes" if look.total == 1 else f"{SEEN[split]}s come"
-    text = f"Redrawn from the code, {look.counted} {seen} back with {look.psnr.mean():.1f}{FIXED}dB PSNR"
-    if look.baseline is not None:
-        text += f", where the average image, which needs no code, reaches {look.baseline:.1f}{FIXED}dB"
+    text = f"Redrawn from the code, {look.counted} {seen} back with {drawn.psnr.mean():.1f}{FIXED}dB PSNR"
+    if drawn.baseline is not None:
+        text += f", where the average image, which needs no code, reaches {drawn.baseline:.1f}{FIXED}dB"
     return text + "."
 
 

@@ -41,12 +41,13 @@ class Scale:
 
 @dataclass(frozen=True)
 class Member:
-    """A fitted score on its scale; one that is not `counted` only draws the map."""
+    """A fitted score on its scale, `counted` in the score of an image, and its map `drawn`, where it has one."""
 
     name: str
     score: Score
     scale: Scale = Scale()
     counted: bool = True
+    drawn: bool = True
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ class Detector:
 
     def _heat(self, x: Tensor) -> NDArray[np.float32] | None:
         """(B, C, H, W) → (B, H, W)."""
-        found = [(m.scale, m.score.map(x)) for m in self.members]
+        found = [(m.scale, m.score.map(x)) for m in self.members if m.drawn]
         maps = [(values - scale.map_centre) / scale.map_spread for scale, values in found if values is not None]
         return torch.stack(maps).mean(0).float().cpu().numpy() if maps else None
 
@@ -141,7 +142,11 @@ class Detector:
         members = []
         for k, member in enumerate(self.members):
             centre, spread = _moments(each[:, k])
-            pixels = [m for x in member.score.batches(cut(normal, self.window).images) for m in _some_pixels(member, x)]
+            pixels = (
+                [m for x in member.score.batches(cut(normal, self.window).images) for m in _some_pixels(member, x)]
+                if member.drawn
+                else []
+            )
             map_centre, map_spread = _moments(np.concatenate(pixels)) if pixels else (0.0, 1.0)
             members.append(replace(member, scale=Scale(centre, spread, map_centre, map_spread)))
         return Detector(self.model, members)
@@ -152,7 +157,7 @@ class Detector:
 
     def words(self) -> list[dict[str, Any]]:
         """The scores with their scales."""
-        return [{"name": m.name, "counted": m.counted, **vars(m.scale)} for m in self.members]
+        return [{"name": m.name, "counted": m.counted, "drawn": m.drawn, **vars(m.scale)} for m in self.members]
 
 
 def restored(model: Model, words: Sequence[dict[str, Any]], arrays: Arrays, seed: int) -> Detector:
@@ -160,11 +165,11 @@ def restored(model: Model, words: Sequence[dict[str, Any]], arrays: Arrays, seed
     members = []
     for entry in words:
         rest = dict(entry)
-        name, counted = rest.pop("name"), rest.pop("counted")
+        name, counted, drawn = rest.pop("name"), rest.pop("counted"), rest.pop("drawn", True)
         score = make(model, name, seed)
         start = f"{name}."
         score.restore({key.removeprefix(start): values for key, values in arrays.items() if key.startswith(start)})
-        members.append(Member(name, score, Scale(**rest), counted))
+        members.append(Member(name, score, Scale(**rest), counted, drawn))
     return Detector(model, members)
 
 

@@ -16,7 +16,8 @@ from apercu.sheet import save_image
 Floats = NDArray[np.float64]
 
 WIDTH, HEIGHT, MARGIN = 960, 320, 48
-INK, LINE, RAW, ALARM, EVENT = (40, 40, 40), (0, 114, 178), (190, 205, 215), (213, 94, 0), (255, 228, 205)
+INK, LINE, RAW, ALARM, EVENT = (40, 40, 40), (0, 114, 178), (150, 170, 185), (213, 94, 0), (255, 228, 205)
+LEGEND = (("of each frame", RAW, 1), ("smoothed", LINE, 2), ("threshold", ALARM, 1), ("event", EVENT, 8))
 
 
 @dataclass(frozen=True)
@@ -116,4 +117,10 @@ def draw(scores: Floats, curve: Floats, threshold: float, found: Sequence[Event]
     for value in (low + room, high - room):
         pen.text((MARGIN - 4, down(value)), f"{value:.3g}", fill=INK, anchor="rm")
     pen.text((WIDTH / 2, HEIGHT - 16), "frame", fill=INK, anchor="ma")
+    pen.text((4, 4), "score", fill=INK)
+    place = MARGIN + 60.0
+    for name, colour, width in LEGEND:
+        pen.line((place, 10, place + 20, 10), fill=colour, width=width)
+        pen.text((place + 26, 10), name, fill=INK, anchor="lm")
+        place += 46 + pen.textlength(name)
     return np.moveaxis(np.asarray(picture), 2, 0)

@@ -129,8 +129,8 @@ class Anomaly(Task):
         """The score of every image, whether it is odd, and its odd regions.
 
         With `out`: `scores.csv`, `regions.json` as COCO has them, and `sheet.png` with the oddest; for each image its
-        map in `heat` (32-bit TIFF) at the size that it was stored with, and `overlay` and `mask` for the eye. Images whose class is normal
-        are counted against the promised rate of false alarms.
+        map in `heat` (32-bit TIFF), and in `overlay` and `mask` what a person looks at, at the size that the image was
+        stored with. Images whose class is normal are counted against the promised rate of false alarms.
         """
         if images is None or len(images) == 0:
             raise ApercuError("there are no images here to look at")
@@ -170,7 +170,7 @@ class Anomaly(Task):
         found: list[list[Region]] = [[] for _ in range(len(images))]
         shown: dict[int, list[Pixels]] = {}
         high = threshold(learnt.peaks, self.rate).value if len(learnt.peaks) else 0.0
-        low = float(np.quantile(learnt.pixels, 1 - self.rate)) if len(learnt.pixels) else 0.0
+        low = max(learnt.edge, float(np.quantile(learnt.pixels, 1 - self.rate)) if len(learnt.pixels) else 0.0)
         stored = images.as_stored()
         for seen in learnt.detector.scan(images):
             k = seen.index

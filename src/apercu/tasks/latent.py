@@ -10,6 +10,7 @@ Example: apercu latent MODEL IMAGES -o coordinates
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +39,9 @@ __all__ = ["Latent"]
 REACH = 3.0
 SIDE = 15
 FEWEST = 40
+TRAVERSALS = "Each row moves one coordinate of the code and leaves the others; those that hold most come first."
+MANIFOLD = "The whole code: its first number grows to the right, its second upwards, over the middle 95 % of the prior."
+BETWEEN = "Each row leads from one image to another; both ends are drawn from their codes."
 
 Floats = NDArray[np.float32]
 
@@ -156,7 +160,7 @@ class Latent(Task):
         if axes is not None:
             sheets["traversals"] = self._strips(axes, axes.centre)
             if len(axes.order) == 2:
-                sheets["manifold"] = self._drawn(plane(SIDE), SIDE)
+                sheets["manifold"] = self._drawn(plane(SIDE), SIDE, title=MANIFOLD)
         if some is None:
             return sheets
         codes, names = self.model.encode(some), file_names(some.ids)
@@ -166,7 +170,9 @@ class Latent(Task):
         if len(codes) > 1:
             gaussian = isinstance(self.model.network.bottleneck, Gaussian)
             ways = [on_the_way(a, b, STEPS, gaussian) for a, b in zip(codes[0::2], codes[1::2], strict=False)]
-            sheets["between"] = self._drawn(self._settled(np.concatenate(ways)), STEPS, some)
+            ends = list(zip(some.ids[0::2], some.ids[1::2], strict=False))
+            said = [caption for a, b in ends for caption in (a, *[""] * (STEPS - 2), b)]
+            sheets["between"] = self._drawn(self._settled(np.concatenate(ways)), STEPS, said, some, title=BETWEEN)
         return sheets
 
     def _settled(self, codes: Floats) -> Floats:
@@ -177,13 +183,22 @@ class Latent(Task):
             return bottleneck.quantise(torch.from_numpy(codes).to(self.model.device)).cpu().numpy()
 
     def _strips(self, axes: Axes, code: torch.Tensor) -> NDArray[np.uint8]:
-        moved = traversals(code, axes.order[: self.coordinates], axes.reach)
-        return self._drawn(moved.flatten(0, 1).cpu().numpy(), STEPS)
+        chosen = axes.order[: self.coordinates]
+        moved = traversals(code, chosen, axes.reach)
+        steps = [f"{step:+.2g} s.d." if step else "as it is" for step in np.linspace(-REACH, REACH, STEPS).tolist()]
+        said = [
+            f"coordinate {number}\n{step}" if place == 0 else f"\n{step}"
+            for number in chosen
+            for place, step in enumerate(steps)
+        ]
+        return self._drawn(moved.flatten(0, 1).cpu().numpy(), STEPS, said, title=TRAVERSALS)
 
-    def _drawn(self, codes: Floats, columns: int, like: ImageSet | None = None) -> NDArray[np.uint8]:
+    def _drawn(
+        self, codes: Floats, columns: int, said: Sequence[str] = (), like: ImageSet | None = None, title: str = ""
+    ) -> NDArray[np.uint8]:
         size = None if like is None else (like.spec.height, like.spec.width)
         white = np.float32(self.model.recipe.image.maximum)
-        return contact_sheet(list(self.model.decode(codes, size) / white), columns)
+        return contact_sheet(list(self.model.decode(codes, size) / white), columns, said, title=title)
 
 
 def _row(axes: Axes, number: int) -> Result:

@@ -36,6 +36,7 @@ from apercu.validate import sample_of
 __all__ = ["Restore"]
 
 SHOWN, PER_ROW = 12, 8
+PAINT = (0.9, 0.6, 0.0)
 TOUCHED = 0.1
 """The share of a pixel of a smaller image that is missing, from which on all of it is."""
 WIDE = 0.25
@@ -137,10 +138,12 @@ class Restore(Task):
             if out is not None:
                 _write(mended, pixels, out / name, ready)
             if mended.place < SHOWN:
-                shown[mended.place] = [_small(image / white) for image in (stored, pixels)]
+                before = stored / white if mended.hole is None else _marked(stored / white, mended.hole)
+                shown[mended.place] = [_small(image) for image in (before, pixels / white)]
         if out is not None:
             pairs = [small for place in sorted(shown) for small in shown[place]]
-            said = [caption for place in sorted(shown) for caption in (ready.ids[place], "restored")]
+            after = "restored" if self.masks is None else "the hole filled"
+            said = [caption for place in sorted(shown) for caption in (ready.ids[place], after)]
             sheet = contact_sheet(pairs, PER_ROW, said)
             save_image(sheet, out / ("sheet" if "sheet" not in names else "before-and-after"))
         return {
@@ -243,6 +246,12 @@ def _stored(pixels: NDArray[np.float32], images: ImageSet) -> NDArray[Any]:
     spec = images.spec
     values = pixels if spec.maximum == 1 else np.rint(np.clip(pixels, 0, 1) * spec.maximum)
     return values.astype(spec.dtype)
+
+
+def _marked(image: NDArray[Any], hole: Mask) -> NDArray[Any]:
+    """(C, H, W) in [0, 1] with its hole painted over, (3, H, W); other channels than colour are taken together."""
+    ground = image if len(image) == 3 else image.mean(0, keepdims=True)
+    return np.where(hole, np.array(PAINT)[:, None, None], ground)
 
 
 def _small(image: NDArray[Any]) -> NDArray[np.float32]:

@@ -135,8 +135,8 @@ class Segment(Task):
         """For every image the regions of each class, with box, area and probability, and the share of each class.
 
         With `out`: for each image `mask/NAME.png`, whose values are the numbers of the classes, and `overlay/NAME.png`;
-        `regions.json` as COCO has them, `classes.json`, and `sheet.png` with the first images. All of it at the size that
-        images were stored with.
+        `regions.json` as COCO has them, `classes.json`, and `sheet.png` with the first images. All of it is at
+        the size that images were stored with.
         """
         if images is None or len(images) == 0:
             raise ApercuError("there are no images here to segment")
