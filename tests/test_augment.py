@@ -21,6 +21,7 @@ from apercu.augment.tone import Colour, Focus, Gamma, Level, Noise, Posterize, S
 from apercu.augment.warp import Cutout, Warp
 from apercu.cli.augment import DomainName
 from apercu.errors import ApercuError
+from apercu.sheet import LINE
 from apercu.types import Batch, ImageSpec
 
 from .commands import run
@@ -372,9 +373,9 @@ def test_the_command_draws_a_sheet(tmp_path: Path) -> None:
     assert said.answer["domain"] == "digits"
     assert "must not be mirrored" in said.answer["because"]
     assert len(said.answer["images"]) == 5
-    side = 96 + 2  # an image of 8 pixels, magnified, and the gap
+    side = 96 + 2  # an image of 8 pixels, magnified, and the gap; a line of words is below it
     with Image.open(first) as sheet:
-        assert sheet.size == (10 * side + 2, 5 * side + 2)
+        assert sheet.size == (10 * side + 2, 5 * (side + LINE) + 2)
     assert run("augment", "sklearn:digits", "-o", second, "--count", 5).status == 0
     assert first.read_bytes() == second.read_bytes()
     run("augment", "sklearn:digits", "-o", second, "--count", 5, "--seed", 1)
@@ -388,7 +389,7 @@ def test_the_command_takes_images_of_any_size_and_depth(tmp_path: Path) -> None:
     said = run("augment", tmp_path, "-o", tmp_path / "sheet.png", "--strength", 1.5, "--json")
     assert said.answer["domain"] == "medical"
     with Image.open(tmp_path / "sheet.png") as sheet:
-        assert sheet.size == (10 * (192 + 2) + 2, 3 * (192 + 2) + 2)
+        assert sheet.size == (10 * (192 + 2) + 2, 3 * (192 + 2 + LINE) + 2)
 
 
 @pytest.mark.parametrize(

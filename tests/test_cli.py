@@ -79,7 +79,7 @@ def test_version_and_bare_call() -> None:
 def test_defaults_are_those_of_training() -> None:
     parameters = inspect.signature(fit_command).parameters
     shared = [field for field in dataclasses.fields(Training) if field.name in parameters]
-    assert len(shared) == 11
+    assert len(shared) == 12
     for field in shared:
         assert parameters[field.name].default == field.default, field.name
 
