@@ -73,6 +73,24 @@ def test_what_the_machine_refuses_is_no_fault_of_ours(monkeypatch: pytest.Monkey
     assert run("check", "sklearn:digits").status == 2
 
 
+@pytest.mark.parametrize(
+    ("out", "advice"),
+    [("taken", "name another"), ("taken/model", "name another folder"), ("m" * 300, "a shorter name")],
+)
+def test_a_folder_that_cannot_be_written_is_answered_with_advice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str, advice: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("taken").write_text("not a folder")
+    said = run(
+        "fit", "sklearn:digits", "-o", out, "--epochs", "1", "--preset", "ae", "-s", "width=8", "--device", "cpu"
+    )
+    assert said.status == 2
+    assert said.err.splitlines()[-1].startswith(f"apercu: {out}")
+    assert advice in said.err.splitlines()[-1]
+    assert Path("taken").read_text() == "not a folder"
+
+
 def test_statuses_reach_the_shell(tmp_path: Path) -> None:
     def shell(line: str) -> subprocess.CompletedProcess[str]:
         command = line.replace("apercu", f'"{sys.executable}" -m apercu')

@@ -20,6 +20,7 @@ from apercu.data.open import Images, open_images
 from apercu.errors import ApercuError
 from apercu.explain.attribution import attributions, background, held_by
 from apercu.explain.decision import Decision, log_odds
+from apercu.explain.explained import Explained
 from apercu.explain.faithfulness import at_random, faithfulness, inside
 from apercu.explain.imagined import imagine
 from apercu.pages.names import file_names
@@ -231,7 +232,11 @@ def test_a_planted_mark_that_decides_is_found() -> None:
     assert inside(found["occlusion"], mask).mean() > 0.5
 
 
-def test_pages_hold_all_that_they_show_and_escape_names(folder: Path, few: ImageSet, tmp_path: Path) -> None:
+def test_pages_hold_all_that_they_show_and_escape_names(
+    folder: Path, few: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = Explained.rows
+    monkeypatch.setattr(Explained, "rows", lambda *a: [row | {"changed": row["id"] != "index.png"} for row in rows(*a)])
     names = ["<script>alert(1)</script>.png", "a/b.png", "a-b.png", "index.png"]
     images = dataclasses.replace(few.subset(np.arange(4)), ids=names)
     explain = Explain(apercu.load(folder, "cpu"), steps=20)
@@ -252,6 +257,10 @@ def test_pages_hold_all_that_they_show_and_escape_names(folder: Path, few: Image
     for words in ("What would change the decision", "What it resembles", "random order", "Coordinate"):
         assert words in page
     assert len(list((tmp_path / "why").glob("*-imagined.png"))) == 4
+    unchanged = [page for page in pages if "moved, without another decision" in page.read_text(encoding="utf-8")]
+    assert len(unchanged) == 1
+    assert "to the other decision</span>" not in unchanged[0].read_text(encoding="utf-8")
+    assert "to the other decision</span>" in page
 
 
 def test_file_names_differ_on_every_system() -> None:

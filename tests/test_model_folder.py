@@ -87,7 +87,7 @@ def edit(folder: Path, **changes: object) -> None:
         (lambda f: (f / store.RECIPE).write_text("[]"), "damaged"),
         (lambda f: (f / store.RECIPE).write_text("{}"), "damaged"),
         (lambda f: (f / store.RECIPE).write_bytes(b"\xff\xfe\x00"), "damaged"),
-        (lambda f: (f / store.WEIGHTS).write_bytes((f / store.WEIGHTS).read_bytes()[:-1]), "hash"),
+        (lambda f: (f / store.WEIGHTS).write_bytes((f / store.WEIGHTS).read_bytes()[:-1]), "hash.* train again"),
         (lambda f: (f / store.WEIGHTS).write_bytes(b"\x80\x04N."), "hash"),
         (lambda f: edit(f, format=99), "update Apercu"),
         (lambda f: edit(f, format="1"), "update Apercu"),

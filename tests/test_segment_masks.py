@@ -220,9 +220,10 @@ def test_a_segmentation_that_means_nothing_is_refused(shape: object) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "cannot be read as JSON"),
-        ("[]", "no file of COCO"),
-        ('{"images": []}', "no file of COCO"),
+        ("{", "cannot be read as JSON .*: restore it from a copy"),
+        ("[]", "no file of COCO: export it again"),
+        ('{"images": []}', r"no file of COCO \('categories' is missing\): export it again"),
+        ('{"images": [], "annotations": 5, "categories": []}', r"no file of COCO \('int' object .*\): export it again"),
         ('{"images": [], "annotations": [], "categories": []}', "0 categories"),
         (
             '{"images": [{"id": 1, "file_name": "x.png"}], "annotations": [], "categories": [{"id": 1, "name": "a"}]}',

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apercu.checkpoint import write_atomically
+from apercu.lettering import lettered
 
 SHOWN = 96
-SIZE, LINE, LETTER, NARROWEST = 11, 14, 6, 98
-"""Of captions, in pixels: the font, a line, a letter, and the narrowest cell that has one."""
+LINE, LETTER, NARROWEST, BASE = 14, 6, 98, 11
+"""Of captions, in pixels: a line, a letter, the narrowest cell that has one, and where in a line letters stand."""
 
 
 def encode_png(pixels: NDArray[Any]) -> bytes:
@@ -81,17 +82,19 @@ def _captioned(
     sheet: NDArray[np.uint8], captions: Sequence[str], columns: int, cell: tuple[int, int], lines: int, gap: int
 ) -> NDArray[np.uint8]:
     """The sheet with the captions at the bottom of its cells."""
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
-    picture, font = Image.fromarray(np.moveaxis(sheet, 0, -1)), ImageFont.load_default(SIZE)
+    picture = Image.fromarray(np.moveaxis(sheet, 0, -1))
     pen = ImageDraw.Draw(picture)
     for number, caption in enumerate(captions):
         top, left = gap + (number // columns + 1) * cell[0] - gap - lines * LINE, gap + number % columns * cell[1]
         for k, line in enumerate(caption.split("\n")):
+            line, font = lettered(line)
             most = len(line)
             while most > 1 and pen.textlength(shortened(line, most), font) > cell[1] - 2 * gap:
                 most -= 1
-            pen.text((left, top + k * LINE), shortened(line, most), fill=(40, 40, 40), font=font)
+            text, place = shortened(line, most), (left, top + k * LINE + BASE)
+            pen.text(place, text, fill=(40, 40, 40), font=font, anchor="ls")
     return np.ascontiguousarray(np.moveaxis(np.asarray(picture), -1, 0))
 
 

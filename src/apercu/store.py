@@ -137,7 +137,10 @@ def read_file(recipe: Recipe, folder: Path, name: str) -> bytes:
     except OSError as error:
         raise FormatError(f"{folder / name} cannot be read ({error.strerror}); restore it, or train again") from error
     if hashlib.sha256(data).hexdigest() != recipe.files.get(name):
-        raise FormatError(f"{folder / name} is damaged or was changed: its hash is not the one in {RECIPE}")
+        raise FormatError(
+            f"{folder / name} is damaged or was changed: its hash is not the one in {RECIPE}; restore it from a copy, "
+            "or train again"
+        )
     return data
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
 import traceback
@@ -26,6 +27,17 @@ from apercu.cli.tasks import evaluate, task_command, task_help
 from apercu.errors import ApercuError
 
 OURS, USERS, STOPPED = 1, 2, 130
+ADVICE = {
+    errno.EEXIST: "there is a file of this name, so it cannot become a folder: name another",
+    errno.ENOTDIR: "a file lies where a folder should be: name another folder",
+    errno.EISDIR: "a folder lies where a file should be: name another file",
+    errno.EACCES: "ask for the right to use it, or name another place",
+    errno.EPERM: "ask for the right to use it, or name another place",
+    errno.EROFS: "nothing can be written there: name another place",
+    errno.ENOSPC: "make room there, or name another disk",
+    errno.ENAMETOOLONG: "give a shorter name",
+}
+"""What to do about errors of the system that users meet; of the others, to look at the name."""
 
 
 def _version(wanted: bool) -> None:
@@ -117,7 +129,11 @@ def _judge(error: Exception) -> tuple[str, int]:
         command = context.command_path if context else "apercu"
         return f"{error.format_message()} (see: {command} --help)", USERS
     if isinstance(error, OSError) and error.errno is not None:
-        return f"{error.filename}: {error.strerror}" if error.filename else str(error), USERS
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        return (
+            f"{what}; {ADVICE.get(error.errno, 'check the name, and that this place can be read and written')}",
+            USERS,
+        )
     if any(words in str(error) for words in ("out of memory", "allocate memory")) or isinstance(error, MemoryError):
         return "there is not enough memory for this; use fewer or smaller images, or a smaller --batch", USERS
     reason = f"{type(error).__name__}: {str(error).strip()}".partition("\n")[0]

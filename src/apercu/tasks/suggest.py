@@ -68,8 +68,8 @@ class Suggest(Task):
         known, unknown = images.subset(images.labels >= 0), images.subset(images.labels < 0)
         if len(unknown) == 0:
             raise ApercuError(
-                "each of these images has a label already; name images without, such as a CSV file in which the label "
-                "is empty where it is not known"
+                "each of these images has a label already; put those to choose from into a folder called unlabelled "
+                "beside those of the classes, or name a CSV file in which the label is empty where it is not known"
             )
         pool = unknown.subset(np.random.default_rng(self.seed).permutation(len(unknown))[:POOL])
         x = self.model.features(pool)

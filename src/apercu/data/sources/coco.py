@@ -23,6 +23,7 @@ from apercu.errors import ApercuError
 
 NAMES = ("_annotations.coco.json", "annotations.coco.json", "annotations.json")
 BACKGROUND = "background"
+NEEDED = "export it again, as an object with lists of images, annotations and categories"
 MOST = 32_000
 Size = tuple[int, int]
 
@@ -49,9 +50,8 @@ def open(images: object) -> Found:
         for row in content["annotations"]:
             marked[int(row["image_id"])].append((int(row["category_id"]), row.get("segmentation")))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ApercuError(
-            f"{path} is no file of COCO: {error!r}; it needs images, annotations and categories"
-        ) from None
+        wrong = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise ApercuError(f"{path} is no file of COCO ({wrong}): {NEEDED}") from None
     classes = [number for number in sorted(names) if names[number].lower() != BACKGROUND]
     if not classes or len(classes) > MOST:
         raise ApercuError(f"{path} has {len(classes)} categories; name at least one, and at most {MOST}")
@@ -92,9 +92,11 @@ def _content(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise ApercuError(f"{path} cannot be read as JSON ({error})") from None
+        raise ApercuError(
+            f"{path} cannot be read as JSON ({error}): restore it from a copy, or export it again"
+        ) from None
     if not isinstance(content, dict):
-        raise ApercuError(f"{path} is no file of COCO: it needs images, annotations and categories")
+        raise ApercuError(f"{path} is no file of COCO: {NEEDED}")
     return content
 
 
