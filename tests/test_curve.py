@@ -250,6 +250,7 @@ def test_every_method_on_drawn_images(tmp_path: Path) -> None:
     assert "0 of them to measure" in again.err
     assert "labels per class" in again.out
     assert "With 1 seed there is no verdict yet" in again.out
+    assert "over 1 seed:" in again.out
 
 
 def test_the_code_is_learnt_once_for_each_seed_and_without_labels(

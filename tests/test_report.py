@@ -16,6 +16,7 @@ from PIL import Image
 
 import apercu
 from apercu import Images, Model, Training, open_images
+from apercu.pages import inline
 from apercu.report import write_report
 from apercu.report.summary import Rows
 
@@ -278,3 +279,9 @@ def test_many_classes(tmp_path: Path) -> None:
     page = page_of(untrained(images, "vae_cnn"), images, tmp_path)
     assert "60 hardest" in page.said()
     assert '<table class="confusion' not in page.text
+
+
+def test_names_of_classes_are_not_squeezed_into_the_width_of_a_count() -> None:
+    """The corner of the table of confusions is a cell as those of counts are, and would set the width of the names."""
+    style = inline("report.css")
+    assert "width: auto" in style[style.index(".confusion thead td {") :].partition("}")[0]

@@ -280,6 +280,13 @@ def test_the_command_mends_files_with_a_mask(trained: Path, few: Path, tmp_path:
     after, before = (decode_file(folder / "0.png").pixels for folder in (tmp_path / "out", tmp_path))
     assert np.array_equal(after[hole == 0], before[hole == 0])
     assert json.dumps(said.answer)
+    (tmp_path / "both").mkdir()
+    for number in range(2):
+        (tmp_path / f"{number}.png").rename(tmp_path / "both" / f"{number}.png")
+    both = run("restore", trained, tmp_path / "both", "-o", tmp_path / "again", "--mask", tmp_path / "masks", "--json")
+    assert both.status == 2
+    assert "1.png: " in both.err
+    assert [row["id"] for row in both.answer["images"]] == ["0.png"]
 
 
 def test_large_images_are_learnt_from_in_tiles(tmp_path: Path) -> None:

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from apercu.cli.compress import end
 from apercu.cli.follow import counting
 from apercu.cli.options import Channels, Device, Fit, Images, Json, ModelFolder, Size
-from apercu.cli.output import in_words, show
+from apercu.cli.output import end, in_words, show
 from apercu.errors import ApercuError
 
 if TYPE_CHECKING:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from apercu.cli.learn import Lesson, View
 from apercu.cli.options import Channels, Device, Fit, Images, Json, Learn, ModelFolder, Size, Split
-from apercu.cli.output import in_words, note, show
+from apercu.cli.output import end, note
 from apercu.errors import ApercuError
 
-SOME_FAILED = 2
 Tile = Annotated[
     int,
     typer.Option(
@@ -110,15 +109,6 @@ def decompress(
     from apercu.tasks.decompress import Decompress
 
     end(Decompress(load(model, device), source=str(source), only=only, tile=tile)(None, out), as_json)
-
-
-def end(done: dict[str, Any], as_json: bool) -> None:
-    """Say what was done, and then what was not."""
-    show(done, in_words({name: value for name, value in done.items() if name != "failed"}), as_json)
-    for failure in done["failed"]:
-        note(f"apercu: {failure['file']}: {failure['reason']}")
-    if done["failed"]:
-        raise typer.Exit(SOME_FAILED)
 
 
 def _originals(root: Path, ids: list[str]) -> int | None:

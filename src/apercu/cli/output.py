@@ -14,6 +14,7 @@ import typer
 from apercu.errors import ApercuError
 
 SHOWN = 20
+SOME_FAILED = 2
 
 
 class Stopped(ApercuError):
@@ -30,6 +31,19 @@ def show(answer: Mapping[str, Any], words: str, as_json: bool) -> None:
     """Print the answer of a command."""
     if leads():
         typer.echo(json.dumps(plain(answer), allow_nan=False) if as_json else words)
+
+
+def end(done: Mapping[str, Any], as_json: bool) -> None:
+    """Print the answer of a command, and then what failed; ends with `SOME_FAILED` where something did.
+
+    `done["failed"]`, if it is there: files with their reasons.
+    """
+    failed = done.get("failed", [])
+    show(done, in_words({name: value for name, value in done.items() if name != "failed"}), as_json)
+    for failure in failed:
+        note(f"apercu: {failure['file']}: {failure['reason']}")
+    if failed:
+        raise typer.Exit(SOME_FAILED)
 
 
 def leads() -> bool:

@@ -208,17 +208,19 @@ def _numbers(text: str | None) -> list[int] | None:
 
 def _curve_in_words(answer: dict[str, Any], names: dict[str, str]) -> str:
     """A row for each method, a column for each number of labels; then the verdict."""
+    from apercu.study import many
+
     cells = {(row["method"], row["labels_per_class"]): row for row in answer["table"]}
     counts = sorted({count for _, count in cells})
     rows: list[list[str]] = [["labels per class", *map(str, counts)]]
     for method, name in names.items():
         if any(method == there for there, _ in cells):
             rows.append([name, *(_cell(cells.get((method, count))) for count in counts)])
-    seeds = max(row["seeds"] for row in answer["table"])
-    lines = [f"accuracy in % on {answer['test_images']:,} test images of {answer['images']}, over {seeds} seeds:"]
+    seeds = many(max(row["seeds"] for row in answer["table"]), "seed")
+    lines = [f"accuracy in % on {answer['test_images']:,} test images of {answer['images']}, over {seeds}:"]
     lines += [table(rows), *answer["verdict"]]
     if answer["missing"]:
-        lines.append(f"{answer['missing']} figures are still missing; the same command goes on.")
+        lines.append(f"{many(answer['missing'], 'figure')} still to measure; the same command goes on.")
     return "\n".join([*lines, f"kept in {', '.join(answer['files'])}"])
 
 

@@ -25,7 +25,7 @@ from apercu.cli.options import (
     SomeImages,
     Split,
 )
-from apercu.cli.output import in_words, show
+from apercu.cli.output import end, in_words, show
 from apercu.cli.signatures import task_settings
 from apercu.errors import ApercuError
 from apercu.settings import parse_settings
@@ -90,7 +90,7 @@ def task_command(name: str) -> Callable[..., None]:
         ready = _ready(name, model, pairs, lesson, view, device, images)
         known = _known(labels, learn, images)
         done = ready(None if images is None else view.open(ready.model, images, split, known), out)
-        show(done, in_words(done), as_json)
+        end(done, as_json)
 
     return run
 

@@ -211,9 +211,9 @@ class Restore(Task):
                     hole = images.original.resize(hole[None].astype(np.float32))[0] > TOUCHED
                 holes[place] = hole
             except ApercuError as error:
-                failed.append({"id": image_id, "reason": str(error)})
+                failed.append({"file": image_id, "reason": str(error)})
         if failed and not holes:
-            raise ApercuError(f"{failed[0]['id']}: {failed[0]['reason']}")
+            raise ApercuError(f"{failed[0]['file']}: {failed[0]['reason']}")
         return holes, failed
 
     def _mended(self, images: ImageSet, holes: Sequence[Mask]) -> Iterator[Mended]:
