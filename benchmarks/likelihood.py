@@ -6,7 +6,7 @@ anew each time they are read, a coin per pixel; validation and test images once,
 training images too are binarised once. The first 50,000 images train, the next 10,000 validate. A training that was
 stopped goes on from its checkpoint under --models, with other coins.
 
-Run: python benchmarks/likelihood.py [--seeds 0,1,2] [--epochs 400] [--static] [--precision bf16] [--models DIR]
+Run: python benchmarks/likelihood.py [--seeds 0,1,2] [--epochs 900] [--static] [--precision 32] [--models DIR]
 """
 
 from __future__ import annotations
@@ -81,9 +81,9 @@ def measure(seed: int, epochs: int, static: bool, precision: str, folder: Path) 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--epochs", type=int, default=400)
+    parser.add_argument("--epochs", type=int, default=900)
     parser.add_argument("--static", action="store_true")
-    parser.add_argument("--precision", default="bf16")
+    parser.add_argument("--precision", default="32")
     parser.add_argument("--models", type=Path, default=Path("/tmp/apercu-likelihood"))
     arguments = parser.parse_args()
     record = Record("likelihood", "−ln p(x), nats, binarised MNIST, 500 importance samples; reference 89.78 to 89.9")
