@@ -19,7 +19,7 @@ class InOnnx:
     def __init__(self, scales: Scales, coarse: Grid, grid: Grid, threads: int) -> None:
         import onnxruntime
 
-        self.tables, self.frequencies, self.grid = scales.tables, scales.frequencies, grid
+        self.tables, self.frequencies, self.run, self.grid = scales.tables, scales.frequencies, scales.run, grid
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         self.session = onnxruntime.InferenceSession(
