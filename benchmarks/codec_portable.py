@@ -39,8 +39,9 @@ from apercu.bottlenecks.rated import Rated
 from apercu.codec.codec import Codec, kept_codec
 from apercu.codec.coders import decoders
 from apercu.codec.container import Coded, from_file, to_file
+from apercu.codec.ladder import LADDER
 from apercu.codec.quality import nearest
-from apercu.codec.scales import LADDER, Conditional
+from apercu.codec.scales import Conditional
 from apercu.data.images import ImageSet
 from apercu.tasks.compress import Compress
 from apercu.training import Training

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from apercu.bottlenecks._hyper import MEANS, SCALES
 from apercu.codec.coding import Integers
-from apercu.codec.scales import EIGHTH, LADDER, LARGEST, PHASES, VALUE, WEIGHT, Scales
+from apercu.codec.ladder import EIGHTH, LADDER, LARGEST, PHASES, VALUE, WEIGHT
+from apercu.codec.scales import Scales
 from apercu.types import Grid
 
 

@@ -87,11 +87,13 @@ def photographs_alike() -> ImageSet:
 
 
 SUBJECTS = {
-    "A": Subject("magnetic tile", {"prior": "hyper"}, 16, tile_patches, *(lambda: tiles()[0],) * 2, lambda: tiles()[1]),
+    "A": Subject(
+        "magnetic tile", {"prior": "context"}, 16, tile_patches, *(lambda: tiles()[0],) * 2, lambda: tiles()[1]
+    ),
     "B": clothes("fashion_mnist", "Fashion-MNIST", 1_000),
     "K": Subject(
         "Kodak",
-        {"prior": "hyper", "depth": 4, "dim": 128},
+        {"prior": "context", "depth": 4, "dim": 128},
         16,
         partial(natural, 64, 40_000),
         *(photographs_alike,) * 2,

@@ -14,7 +14,7 @@ from apercu.data.open import open_images
 from apercu.tasks.compress import Compress
 from apercu.training import Training
 
-PRIORS = ("factorised", "hyper")
+PRIORS = ("factorised", "hyper", "context")
 FAST = Training(epochs=30, batch=40, device="cpu", precision="32", validations=2)
 SMALL = {"width": 8, "dim": 8, "depth": 2, "qualities": 3, "lam": 100.0}
 

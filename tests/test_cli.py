@@ -21,7 +21,8 @@ from typer.main import get_command
 from apercu import registry
 from apercu.cli.app import app, main
 from apercu.cli.fit import fit as fit_command
-from apercu.train import Progress, Training
+from apercu.tracking import Progress
+from apercu.training import Training
 from tests.commands import run
 
 CLASSES = ("red [bold] cat", "größe π", "plain")

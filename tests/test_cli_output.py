@@ -11,7 +11,7 @@ import pytest
 
 from apercu.cli.follow import counting, follow
 from apercu.cli.output import in_words, plain
-from apercu.train import Progress
+from apercu.tracking import Progress
 
 
 def _progress(step: int, warnings: list[str]) -> Progress:

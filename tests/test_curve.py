@@ -29,7 +29,7 @@ from apercu.fitting import Job
 from apercu.model import Autoencoder
 from apercu.objective import pixels
 from apercu.study import Budget, TooLong
-from apercu.train import Progress
+from apercu.tracking import Progress
 from apercu.training import Training
 from tests.commands import run
 from tests.conftest import shapes
@@ -287,7 +287,7 @@ def test_the_same_network_sees_the_labelled_images_alone_in_the_same_views(
     assert network.views == joint.views
     assert not network.objective.reads_pixels
     kept = {name for name, term in joint.objective.terms.items() if term.price is not pixels and name != "kl"}
-    assert set(network.objective.terms) == kept >= {"label", "consistency"}
+    assert set(network.objective.terms) == kept >= {"label", "taught"}
 
 
 def test_names_in_the_chart_stand_apart_and_inside() -> None:

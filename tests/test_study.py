@@ -11,7 +11,7 @@ import pytest
 from apercu import study
 from apercu.errors import ApercuError
 from apercu.study import Budget, TooLong, check_question, duration, many, to_the_end
-from apercu.train import Progress
+from apercu.tracking import Progress
 
 
 class Clock:

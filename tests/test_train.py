@@ -43,7 +43,7 @@ def test_two_steps_are_two_steps(drawn: ImageSet) -> None:
     run = train(fresh("vae_cnn", drawn), drawn, drawn, FAST)
     first, second = next(run), next(run)
     assert (first.step, second.step) == (1, 2)
-    assert set(first.prices) == {"pixels", "kl", "label", "consistency"}
+    assert set(first.prices) == {"pixels", "kl", "label", "contrast", "taught"}
     run.close()
 
 

@@ -22,7 +22,7 @@ from apercu.data.open import Images, open_images
 from apercu.errors import ApercuError, FormatError, TrainingError
 from apercu.presets import defaults
 from apercu.study import Budget, TooLong
-from apercu.train import Progress
+from apercu.tracking import Progress
 from apercu.training import Training
 from apercu.tune import Tuning, conclude, make_judge
 from apercu.tune import run as tune_run

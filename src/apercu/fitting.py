@@ -31,7 +31,8 @@ from apercu.errors import ApercuError, FormatError
 from apercu.model import Autoencoder
 from apercu.presets import check, defaults
 from apercu.store import Recipe
-from apercu.train import Progress, train
+from apercu.tracking import Progress
+from apercu.train import train
 from apercu.training import Training
 from apercu.transfer import begin, inherit, stand_on
 from apercu.types import ImageSpec

@@ -46,6 +46,18 @@ class LabelHead(nn.Module):
         return logits.float()
 
 
+class ContrastHead(nn.Module):
+    """A direction for each image, by which the views of one image are told from those of others: dense, SiLU, dense."""
+
+    def __init__(self, size: int, hidden: int = 128, directions: int = 64) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(size, hidden), nn.SiLU(), nn.Linear(hidden, directions))
+
+    def forward(self, code: Code) -> Tensor:
+        """Code → (B, directions), of length 1."""
+        return F.normalize(self.net(pooled(code)).float(), dim=1)
+
+
 class MarkHead(nn.Module):
     """Log-odds that each pixel was damaged, from a code whose cells are `stride` pixels wide.
 

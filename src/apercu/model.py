@@ -13,12 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from apercu.augment import Views
+from apercu.augment.mixup import mixed
 from apercu.bottlenecks.base import Bottleneck
 from apercu.corruptions import Corruption
 from apercu.decoders.base import Decoder
 from apercu.encoders.base import Encoder
 from apercu.encoders.pretrained import Pretrained
-from apercu.heads import LabelHead, MarkHead
+from apercu.heads import ContrastHead, LabelHead, MarkHead
 from apercu.likelihoods.base import Likelihood, PixelDistribution
 from apercu.masking import Masking
 from apercu.objective import Objective
@@ -48,12 +49,13 @@ class Autoencoder(nn.Module):
         backbone: Pretrained | None = None,
         corruption: Corruption | None = None,
         mark_head: MarkHead | None = None,
+        contrast_head: ContrastHead | None = None,
     ) -> None:
         super().__init__()
         self.image = image
         self.encoder, self.bottleneck, self.decoder = encoder, bottleneck, decoder
         self.likelihood, self.objective = likelihood, objective
-        heads = {"label": label_head, "mark": mark_head}
+        heads = {"label": label_head, "mark": mark_head, "contrast": contrast_head}
         self.heads = nn.ModuleDict({name: head for name, head in heads.items() if head is not None})
         self.views, self.masking, self.corruption = views, masking, corruption
         self.backbone = backbone
@@ -135,7 +137,7 @@ class Autoencoder(nn.Module):
     def price(self, batch: Batch, noise: bool | None = None) -> tuple[dict[str, Tensor], Output]:
         """Every term of the objective, each (B,) in nats, with the output they were read from."""
         if self.training and self.views is not None:
-            batch = self.views(batch)
+            batch = mixed(self.views(batch))
         if self.training and self.corruption is not None:
             batch = self.corruption.damaged(batch)
         batch = dataclasses.replace(batch, x=self.seen(batch.x))

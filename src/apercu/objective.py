@@ -20,6 +20,7 @@ from apercu.likelihoods.base import per_image
 from apercu.types import Batch, Output
 
 SURE = 0.95
+TEMPERATURE = 0.2
 Price = Callable[[Output, Batch], Tensor]
 
 
@@ -53,8 +54,13 @@ class Objective:
 
     def unlabelled(self, prices: Mapping[str, Tensor]) -> Tensor:
         """The same sum without what needs a label: how unexpected an image is, (B,)."""
-        recognising = (label, consistency)
+        recognising = (label, consistency, contrast, taught)
         return self.total({name: price for name, price in prices.items() if self.terms[name].price not in recognising})
+
+    @property
+    def teaches(self) -> bool:
+        """Whether a price wants to know what is believed of images without a label."""
+        return any(term.price is taught for term in self.terms.values())
 
     @property
     def reads_pixels(self) -> bool:
@@ -113,11 +119,45 @@ def consistency(output: Output, batch: Batch) -> Tensor:
     return torch.where(known | (confidence > SURE), price, torch.zeros_like(price))
 
 
+def contrast(output: Output, batch: Batch) -> Tensor:
+    """−ln of the share of an image's own strong view among those of the batch, by likeness to its weak one, (B,).
+
+    The mean of both ways round, and nothing once strong views are mixed with others. Van den Oord, Li and Vinyals,
+    "Representation learning with contrastive predictive coding" (2018); Chen et al., "SimCLR" (2020).
+    """
+    if "contrast" not in output.strong:
+        return torch.zeros_like(batch.y, dtype=torch.float32)
+    if batch.taught is not None:  # processes that share their gradients wait for every parameter
+        return 0.0 * output.heads["contrast"].sum(1)
+    likeness = output.heads["contrast"] @ output.strong["contrast"].T / TEMPERATURE
+    own = torch.arange(len(batch.y), device=batch.y.device)
+    each = [F.cross_entropy(scores, own, reduction="none") for scores in (likeness, likeness.T)]
+    return torch.stack(each).mean(0)
+
+
+def taught(output: Output, batch: Batch) -> Tensor:
+    """−Σ_k a_k · ln p(k | view), the mean of both views, (B,): a is what is taught.
+
+    As long as nothing is, −ln p(y | strong view) where the label is known.
+    """
+    if "label" not in output.strong:
+        return torch.zeros_like(batch.y, dtype=torch.float32)
+    weak, strong = output.heads["label"], output.strong["label"]
+    if batch.taught is None:
+        return _named(strong, batch.y)
+    answers = batch.taught if batch.taught_strong is None else batch.taught_strong
+    both = [F.cross_entropy(weak, batch.taught, reduction="none"), F.cross_entropy(strong, answers, reduction="none")]
+    return torch.stack(both).mean(0)
+
+
 def label(output: Output, batch: Batch) -> Tensor:
     """−ln p(y | z) where the label is known and nothing where it is not, (B,)."""
-    known = batch.y >= 0
-    price = F.cross_entropy(output.heads["label"], batch.y.clamp_min(0), reduction="none")
-    return torch.where(known, price, torch.zeros_like(price))
+    return _named(output.heads["label"], batch.y)
+
+
+def _named(logits: Tensor, y: Tensor) -> Tensor:
+    price = F.cross_entropy(logits, y.clamp_min(0), reduction="none")
+    return torch.where(y >= 0, price, torch.zeros_like(price))
 
 
 def mark(output: Output, batch: Batch) -> Tensor:

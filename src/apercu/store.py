@@ -26,9 +26,18 @@ from apercu.model import Autoencoder
 from apercu.presets import build
 from apercu.types import ImageSpec
 
-FORMAT = 1
+FORMAT = 2
 RECIPE, WEIGHTS = "apercu.json", "model.safetensors"
-UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+
+
+def _taught_by_itself(recipe: dict[str, Any]) -> dict[str, Any]:
+    """Format 1 knew one way of teaching unlabelled images."""
+    if recipe["preset"] != "vae_cnn":
+        return recipe
+    return recipe | {"settings": recipe["settings"] | {"teach": "sure"}}
+
+
+UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _taught_by_itself}
 """Recipes of format k are turned into format k + 1 by UPGRADES[k]."""
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from apercu.errors import ApercuError
 
 if TYPE_CHECKING:
-    from apercu.train import Progress
+    from apercu.tracking import Progress
 
 Drive = Callable[[Iterator["Progress"]], None]
 """Trains to the end, showing how far it is."""

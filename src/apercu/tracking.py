@@ -1,16 +1,54 @@
-"""The record of a run: `history.csv` always, and TensorBoard files where TensorBoard is installed."""
+"""The record of a run: where it stands, `history.csv` always, and TensorBoard files where TensorBoard is installed."""
 
 from __future__ import annotations
 
 import csv
 import importlib.util
 import io
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from apercu.checkpoint import write_atomically
 
 Row = dict[str, float]
+
+
+@dataclass
+class State:
+    """Where a run stands; saved with every checkpoint."""
+
+    step: int = 0
+    steps: int | None = None
+    seconds: float = 0.0
+    history: list[Row] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    sums: dict[str, float] = field(default_factory=dict)
+    summed: int = 0
+    best: float = math.inf
+    kept: Row = field(default_factory=dict)
+    waited: int = 0
+    late: bool = False
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One step done: `prices` are means over the batch in nats; `row` is there after a validation.
+
+    `history` and `warnings` are those of the validations so far, `kept` is the row of the weights that would be kept.
+    """
+
+    step: int
+    steps: int | None
+    epoch: int
+    seconds: float
+    prices: dict[str, float]
+    images_per_second: float
+    row: Row | None
+    history: list[Row]
+    kept: Row
+    warnings: list[str]
 
 
 class Tracker:

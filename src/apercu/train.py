@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from apercu.average import Average
+from apercu.beliefs import Beliefs
 from apercu.checkpoint import NAME, load_checkpoint, save_checkpoint
 from apercu.data.batches import Batches
 from apercu.data.crops import centred
@@ -26,48 +25,12 @@ from apercu.data.images import ImageSet
 from apercu.engine import choose_device, choose_precision, make_fabric, seed_noise
 from apercu.errors import TrainingError
 from apercu.model import Autoencoder
-from apercu.tracking import Row, Tracker
+from apercu.tracking import Progress, Row, State, Tracker
 from apercu.training import Training, passes, schedule
 from apercu.types import Batch
 from apercu.validate import sample_of, validate
 
 Value = TypeVar("Value")
-
-
-@dataclass
-class State:
-    """Where a run stands; saved with every checkpoint."""
-
-    step: int = 0
-    steps: int | None = None
-    seconds: float = 0.0
-    history: list[Row] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    sums: dict[str, float] = field(default_factory=dict)
-    summed: int = 0
-    best: float = math.inf
-    kept: Row = field(default_factory=dict)
-    waited: int = 0
-    late: bool = False
-
-
-@dataclass(frozen=True)
-class Progress:
-    """One step done: `prices` are means over the batch in nats; `row` is there after a validation.
-
-    `history` and `warnings` are those of the validations so far, `kept` is the row of the weights that would be kept.
-    """
-
-    step: int
-    steps: int | None
-    epoch: int
-    seconds: float
-    prices: dict[str, float]
-    images_per_second: float
-    row: Row | None
-    history: list[Row]
-    kept: Row
-    warnings: list[str]
 
 
 class Pricing(nn.Module):
@@ -77,9 +40,9 @@ class Pricing(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, x: Tensor, y: Tensor, index: Tensor) -> dict[str, Tensor]:
-        """(B, C, H, W), (B,), (B,) → every term of the objective, (B,)."""
-        return self.model.price(Batch(x, y, index))[0]
+    def forward(self, x: Tensor, y: Tensor, index: Tensor, taught: Tensor | None = None) -> dict[str, Tensor]:
+        """(B, C, H, W), (B,), (B,), (B, K) → every term of the objective, (B,)."""
+        return self.model.price(Batch(x, y, index, taught=taught))[0]
 
 
 def train(
@@ -131,6 +94,9 @@ class _Run:
         self.average = Average(model, settings.ema)
         self.best = copy.deepcopy(model)
         self.modules: dict[str, nn.Module] = {"model": model, "average": self.average.module, "best": self.best}
+        self.beliefs = Beliefs(images) if model.objective.teaches else None
+        if self.beliefs is not None:
+            self.modules["beliefs"] = self.beliefs.to(self.fabric.device)
         self.learnt = learnt = [p for p in model.parameters() if p.requires_grad]
         groups = [
             {"params": [p for p in learnt if p.ndim > 1], "weight_decay": settings.weight_decay},
@@ -179,6 +145,8 @@ class _Run:
         self.model.train()
         seed_noise((settings.seed * 1_000_003 + state.step) * 1009 + self.fabric.global_rank, self.device)
         progress = state.step / state.steps if state.steps else 0.0
+        if self.beliefs is not None and self.beliefs.due(progress):
+            self.beliefs.renew(self.average.module, self.device, self.fabric.autocast())
         for group in self.optimizer.param_groups:
             group["lr"] = settings.learning_rate * schedule(state.step, state.steps)
         prices = self._descend(batch, progress)
@@ -209,8 +177,9 @@ class _Run:
         means: dict[str, Tensor] = {}
         chunks = list(zip(batch.x.chunk(parts), batch.y.chunk(parts), batch.index.chunk(parts), strict=True))
         for number, (x, y, index) in enumerate(chunks, start=1):
+            taught = self.beliefs.of(index) if self.beliefs is not None else None
             with self.fabric.no_backward_sync(self.pricing, enabled=number < len(chunks)):
-                prices: dict[str, Tensor] = self.pricing(x, y, index)
+                prices: dict[str, Tensor] = self.pricing(x, y, index, taught)
                 share = len(y) / len(batch.y)
                 total = self.model.objective.total(prices, progress)
                 if not torch.isfinite(total).all():

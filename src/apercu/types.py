@@ -54,7 +54,8 @@ class Batch:
     `x`: (B, C, H, W) float32 in [0, 1]; `y`: (B,) int64, −1 where the label is unknown; `index`: (B,) int64, the
     positions in the image set, so that an error can name its images; `strong`: other views of
     the same images, (B, C, H, W), that must be given the same answer; `hidden`: (B, 1, H, W) bool, the pixels that the
-    encoder does not see; `clean`: (B, C, H, W), the images as they were before `x` was damaged.
+    encoder does not see; `clean`: (B, C, H, W), the images as they were before `x` was damaged; `taught`: (B, K), the
+    answers that must be given to `x`, probabilities; `taught_strong`: the same for `strong`, where that shows mixtures.
     """
 
     x: Tensor
@@ -63,6 +64,8 @@ class Batch:
     strong: Tensor | None = None
     hidden: Tensor | None = None
     clean: Tensor | None = None
+    taught: Tensor | None = None
+    taught_strong: Tensor | None = None
 
     @property
     def target(self) -> Tensor:

@@ -59,13 +59,13 @@ class Hyper(nn.Module):
         """The price of symbols u, (B, N, D) in steps, and of h, in nats: (B,)."""
         h = self._side(u, grid)
         h = h + torch.rand_like(h) - 0.5 if noise else h.round().clamp(-REACH, REACH)
-        return -per_image(_log_mass(u, *self.answer(h, grid))) - per_image(self.prior(to_tokens(h)))
+        return -per_image(log_mass(u, *self.answer(h, grid))) - per_image(self.prior(to_tokens(h)))
 
     def usual(self, u: Tensor) -> Tensor:
         """ln P of symbols (K, D) in steps where h is 0, far from the edges of an image."""
         nothing = torch.zeros(1, self.channels, 3, 3, device=u.device)
         mean, log_scale = self.answer(nothing, (9, 9))
-        return _log_mass(u, mean[0, 40], log_scale[0, 40])
+        return log_mass(u, mean[0, 40], log_scale[0, 40])
 
     def symbols(self, u: Tensor, grid: Grid) -> Tensor:
         """h of symbols (B, N, D) in steps, from 0 on: (B, ⌈h/4⌉, ⌈w/4⌉, dim/4) int64."""
@@ -86,7 +86,7 @@ class Hyper(nn.Module):
         return h
 
 
-def _log_mass(u: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
+def log_mass(u: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
     """ln P of the unit interval around u."""
     inverse = (-log_scale).exp()
     return log_between((u - 0.5 - mean) * inverse, (u + 0.5 - mean) * inverse)

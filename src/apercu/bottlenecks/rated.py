@@ -7,7 +7,8 @@
 Each quality has a step for each dimension, the gain of Cui et al., "Asymmetric gained deep image compression with
 continuous rate adaptation" (2021), and its inverse; between two qualities steps and λ are interpolated geometrically.
 Training draws a quality for each image. The prior is factorised, one density of y for all qualities as in Ballé et al.
-(2018), with a mixture of logistics in place of their network; or a hyperprior (`_hyper.py`).
+(2018), with a mixture of logistics in place of their network; or a hyperprior (`_hyper.py`); or a context of what is
+written already (`_context.py`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from apercu.bottlenecks._hyper import Hyper
+from apercu.bottlenecks._context import Context
+from apercu.bottlenecks._hyper import Hyper, log_mass
 from apercu.bottlenecks._stepped import Stepped
 from apercu.bottlenecks.base import straight_through
 from apercu.bottlenecks.uniform import Prior
@@ -41,7 +43,7 @@ class Rated(Stepped):
         self,
         features: int,
         dim: int,
-        prior: Literal["factorised", "hyper"] = "factorised",
+        prior: Literal["factorised", "hyper", "context"] = "factorised",
         qualities: int = 1,
         lam: float = 270.0,
         span: float = 100.0,
@@ -57,6 +59,7 @@ class Rated(Stepped):
         self.gain = nn.Parameter(torch.zeros(qualities, dim))
         self.prior = Prior(dim) if prior == "factorised" else None
         self.hyper = Hyper(dim) if prior == "hyper" else None
+        self.context = Context(dim, qualities) if prior == "context" else None
 
     def forward(self, features: Tensor, grid: Grid, x: Tensor, noise: bool) -> Code:
         """(B, N, F) → Code with z (B, N, D), symbols (B, N, D), costs["rate"] and costs["lam"], each (B,)."""
@@ -74,6 +77,8 @@ class Rated(Stepped):
             seen = u + torch.rand_like(u) - 0.5 if learning else steps
             if self.hyper is not None:
                 rate = self.hyper(seen, grid, learning)
+            elif self.context is not None:
+                rate = self.context(seen, grid, quality)
             else:
                 rate = -per_image(self._factorised(seen * step, step / 2))
         costs = {"rate": rate, "lam": self._lam(quality).float()}
@@ -98,19 +103,22 @@ class Rated(Stepped):
 
     @torch.no_grad()
     def pmf(self) -> tuple[Tensor, ...]:
-        """The learnt prior of each dimension at `quality`; with a hyperprior, that of an image whose h is 0."""
+        """The learnt prior of each dimension at `quality`; with a hyperprior, that of an image whose h is 0, and with a
+        context, that of a token that knows of nothing else."""
         steps = torch.arange(-self.reach, self.reach + 1, device=self.gain.device).float()
         table = steps[:, None].expand(-1, self.dim)
-        if self.hyper is None:
+        if self.hyper is not None:
+            logs = self.hyper.usual(table)
+        elif self.context is not None:
+            logs = log_mass(table, *self.context.alone(self.quality))
+        else:
             step = self._step()
             logs = self._factorised(table * step, step / 2)
-        else:
-            logs = self.hyper.usual(table)
         return tuple(logs.T.double().softmax(-1).float())
 
     def _factorised(self, y: Tensor, half: Tensor) -> Tensor:
         if self.prior is None:
-            raise TypeError("a hyperprior takes the place of the factorised one")
+            raise TypeError("another prior takes the place of the factorised one")
         logs: Tensor = self.prior(y, half)
         return logs
 

@@ -13,7 +13,7 @@ from apercu.cli.output import leads, note
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
-    from apercu.train import Progress
+    from apercu.tracking import Progress
 
 LINE_SECONDS = 10.0
 

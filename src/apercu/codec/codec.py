@@ -24,9 +24,10 @@ from apercu.bottlenecks._hyper import Hyper
 from apercu.bottlenecks.rated import Rated
 from apercu.codec.coding import DENSEST, Integers
 from apercu.codec.container import FINGERPRINT, Coded, Head
+from apercu.codec.contexts import Contexts
 from apercu.codec.lossless import Lossless
 from apercu.codec.prior import Prior
-from apercu.codec.quality import EIGHTHS, at, check_point, nearest, point_of
+from apercu.codec.quality import EIGHTHS, at, check_point, point_of
 from apercu.codec.scales import Conditional, Scales, Side
 from apercu.codec.symbols import Graded, Rounded, Symbols, chosen
 from apercu.codec.tiles import Tiled
@@ -39,12 +40,12 @@ TABLES, EXACT = "compress.safetensors", "lossless.safetensors"
 
 
 class Writer(Protocol):
-    """Symbols to streams and back; `quality`: the nearest of those that the model was trained at, from 0 on."""
+    """Symbols to streams and back, at an operating point (`quality.py`)."""
 
-    def encode(self, symbols: Integers, quality: int = 0) -> list[bytes]:
+    def encode(self, symbols: Integers, point: int = 0) -> list[bytes]:
         """The stream of each image, from symbols (B, h, w, S)."""
 
-    def decode(self, streams: Sequence[bytes], grid: Grid, quality: int = 0) -> Integers:
+    def decode(self, streams: Sequence[bytes], grid: Grid, point: int = 0) -> Integers:
         """Symbols (B, h, w, S) from the stream of each image.
 
         Raises:
@@ -94,7 +95,7 @@ class Codec:
             symbols, grid = self._symbols(batch.x, point)
             index = batch.index.cpu().numpy()
             laid = symbols.numpy().reshape(len(symbols), *grid, -1)
-            streams = [self.writer.encode(laid, nearest(point))]
+            streams = [self.writer.encode(laid, point)]
             if lossless:
                 pixels, usual = images.read(index), point / EIGHTHS
                 streams.append(self._exact().encode(pixels, symbols, grid, int(spec.maximum), usual))
@@ -117,7 +118,7 @@ class Codec:
         head = images[0].head
         self._check(images)
         streams = [image.streams[0] for image in images]
-        symbols = self.writer.decode(streams, self.model.network.grid(head.size), nearest(head.quality))
+        symbols = self.writer.decode(streams, self.model.network.grid(head.size), head.quality)
         return torch.from_numpy(symbols.reshape(len(images), -1, symbols.shape[-1]))
 
     def decode(self, images: Sequence[Coded]) -> list[NDArray[Any]]:
@@ -211,7 +212,10 @@ def _read(model: Model, arrays: Mapping[str, NDArray[Any]]) -> tuple[Symbols, Wr
     def named(group: str) -> dict[str, NDArray[Any]]:
         return {name.removeprefix(group): array for name, array in arrays.items() if name.startswith(group)}
 
-    prior, bottleneck = Prior(**named("prior.")), model.network.bottleneck
+    bottleneck = model.network.bottleneck
+    if isinstance(bottleneck, Rated) and (context := named("context.")):
+        return Graded(bottleneck, **named("graded.")), Contexts.read(context, bottleneck.reach)
+    prior = Prior(**named("prior."))
     written = prior.layout.alphabet
     symbols: Symbols
     if isinstance(bottleneck, Rated):

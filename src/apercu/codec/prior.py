@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from apercu.codec.coders import Decoders, Encoders, decoders, encoders
 from apercu.codec.coding import TOTAL, Integers, weigh
 from apercu.codec.exact import exponential
+from apercu.codec.quality import nearest
 from apercu.errors import FormatError
 from apercu.types import Grid
 
@@ -151,7 +152,7 @@ class Prior:
         """What it consists of, by name."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
-    def encode(self, symbols: Integers, quality: int = 0) -> list[bytes]:
+    def encode(self, symbols: Integers, point: int = 0) -> list[bytes]:
         """The stream of each image, from symbols (B, h, w, S).
 
         Raises:
@@ -159,16 +160,16 @@ class Prior:
         """
         grid = (symbols.shape[1], symbols.shape[2])
         coders = encoders(len(symbols), self.layout.run(grid))
-        self.write(coders, symbols, quality)
+        self.write(coders, symbols, nearest(point))
         return coders.finish(math.prod(symbols.shape[1:]))
 
-    def decode(self, streams: Sequence[bytes], grid: Grid, quality: int = 0) -> Integers:
+    def decode(self, streams: Sequence[bytes], grid: Grid, point: int = 0) -> Integers:
         """Symbols (B, h, w, S) from the stream of each image.
 
         Raises:
             FormatError: a stream that this prior did not write.
         """
-        return self.read(decoders(streams, self.layout.run(grid)), len(streams), grid, quality)
+        return self.read(decoders(streams, self.layout.run(grid)), len(streams), grid, nearest(point))
 
     def write(self, coders: Encoders, symbols: Integers, quality: int = 0) -> None:
         """The symbols of each image, (B, h, w, S), to its coder.

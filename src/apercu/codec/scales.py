@@ -2,10 +2,8 @@
 
     h ──► 3×3 convolutions, ReLU, doublings: int16 weights ──► (μ, ln σ) of each symbol ──► one of 64 × 8 tables
 
-h is written first, under the prior that was learnt of it (`prior.py`), and the symbols in the order of their tables.
-Weights are in units of 1/4096, values of a layer in units of 1/1024 and below 2²⁴, so sums stay below 2⁵³, where double
-precision is exact in any order. ln σ has 64 steps of ⅛, μ is rounded to ⅛ of a symbol; a table holds the logistic
-distribution of one ln σ and one fraction of μ, and the whole part of μ shifts it. Tables are kept with the model.
+h is written first, under the prior that was learnt of it (`prior.py`), and the symbols in the order of their tables
+(`ladder.py`), which are kept with the model.
 """
 
 from __future__ import annotations
@@ -18,22 +16,30 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 
-from apercu.bottlenecks._hyper import MEANS, SCALES, STRIDE, Hyper
+from apercu.bottlenecks._hyper import STRIDE, Hyper
 from apercu.codec.coders import decoders, encoders
 from apercu.codec.coding import Integers, weigh
+from apercu.codec.ladder import (
+    LADDER,
+    LARGEST,
+    PHASES,
+    VALUE,
+    WEIGHT,
+    Reals,
+    ladder,
+    located,
+    read,
+    whole_biases,
+    whole_weights,
+    write,
+)
 from apercu.codec.prior import Prior
+from apercu.codec.quality import nearest
 from apercu.errors import FormatError
 from apercu.types import Grid
 
-WEIGHT, VALUE, LARGEST = 4096, 1024, 1 << 24
-LADDER, PHASES = 64, 8
-EIGHTH = WEIGHT * VALUE // 8
-"""An eighth, in the units of a layer's sums."""
-MASS = 65535
 CHUNK = 1 << 22
-Reals = NDArray[np.float64]
 Side = Callable[[Integers], Integers]
 Arrays = Mapping[str, NDArray[np.generic]]
 
@@ -60,19 +66,11 @@ class Scales:
     def of(cls, hyper: Hyper, reach: int) -> Scales:
         """Those of a network that was trained, for symbols from −reach to reach."""
         weights, biases = [], []
-        parameters = {name: value.detach().double().cpu() for name, value in hyper.synthesis.named_parameters()}
         for k in range(len(hyper.synthesis)):
-            kernel = parameters[f"{k}.weight"].permute(2, 3, 1, 0).flatten(0, 2).numpy()  # rows, columns, in; out
-            whole = np.clip(np.rint(kernel * WEIGHT), -32767, 32767).astype(np.int16)
-            weights.append(np.ascontiguousarray(whole))  # any other order is lost when it is written
-            bias = parameters[f"{k}.bias"].numpy() * (WEIGHT * VALUE)
-            biases.append(np.clip(np.rint(bias), -(2**31) + 1, 2**31 - 1).astype(np.int32))
-        farthest = reach + int(MEANS)
-        values = np.arange(-farthest, farthest + 1)
-        scales = np.exp(SCALES[0] + (np.arange(LADDER) + 0.5) / 8)[:, None, None]
-        centred = values - (np.arange(PHASES) - PHASES // 2)[:, None] / PHASES
-        masses = expit((centred + 0.5) / scales) - expit((centred - 0.5) / scales)
-        return cls(tuple(weights), tuple(biases), np.rint(masses * MASS).astype(np.uint16).reshape(-1, len(values)))
+            kernel = hyper.synthesis.get_parameter(f"{k}.weight")
+            weights.append(whole_weights(kernel.permute(2, 3, 1, 0).flatten(0, 2)))  # rows, columns, in; out
+            biases.append(whole_biases(hyper.synthesis.get_parameter(f"{k}.bias")))
+        return cls(tuple(weights), tuple(biases), ladder(reach))
 
     @classmethod
     def read(cls, arrays: Arrays) -> Scales:
@@ -105,11 +103,7 @@ class Scales:
                 x = np.clip(np.floor(x / WEIGHT), 0, LARGEST).repeat(2, 1).repeat(2, 2)
             x = _convolve(x, weight.astype(np.float64), bias)
         mean, log_scale = np.split(x[:, : grid[0], : grid[1]], 2, axis=-1)
-        eighths = np.floor((mean + EIGHTH // 2) / EIGHTH).clip(-8 * MEANS, 8 * MEANS).astype(np.int64)
-        shift = (eighths + PHASES // 2) // PHASES
-        phase = eighths - PHASES * shift + PHASES // 2
-        scale = np.floor(log_scale / EIGHTH - 8 * SCALES[0]).clip(0, LADDER - 1).astype(np.int64)
-        return scale * PHASES + phase, shift
+        return located(mean, log_scale)
 
     def run(self, grid: Grid) -> float:
         """How many symbols of an image come under a table, on average; at least, where some tables have none."""
@@ -134,20 +128,18 @@ class Conditional:
     side: Side
     reach: int
 
-    def encode(self, symbols: Integers, quality: int = 0) -> list[bytes]:
+    def encode(self, symbols: Integers, point: int = 0) -> list[bytes]:
         """The stream of each image, from symbols (B, h, w, D) of 0 … 2·reach."""
         steps = symbols - self.reach
         h = self.side(steps)
         grid = (symbols.shape[1], symbols.shape[2])
         coders = encoders(len(steps), self.scales.run(grid))
-        self.prior.write(coders, h, quality)
+        self.prior.write(coders, h, nearest(point))
         table, shift = self.scales.choose(self._centred(h), grid)
-        order, tables = _in_order(table)
-        values = (steps - shift + self.scales.tables.shape[1] // 2).reshape(tables.shape)
-        coders.encode(np.take_along_axis(values, order, 1), self.scales.frequencies, tables)
+        write(coders, self.scales.frequencies, table, steps - shift + self.scales.tables.shape[1] // 2)
         return coders.finish(math.prod(steps.shape[1:]))
 
-    def decode(self, streams: Sequence[bytes], grid: Grid, quality: int = 0) -> Integers:
+    def decode(self, streams: Sequence[bytes], grid: Grid, point: int = 0) -> Integers:
         """Symbols (B, h, w, D) from the stream of each image.
 
         Raises:
@@ -155,24 +147,17 @@ class Conditional:
         """
         coders = decoders(streams, self.scales.run(grid))
         coarse = (-(-grid[0] // STRIDE), -(-grid[1] // STRIDE))
-        table, shift = self.scales.choose(self._centred(self.prior.read(coders, len(streams), coarse, quality)), grid)
-        order, tables = _in_order(table)
-        values = np.empty_like(tables)
-        np.put_along_axis(values, order, coders.decode(self.scales.frequencies, tables), 1)
-        symbols: Integers = values.reshape(shift.shape) - self.scales.tables.shape[1] // 2 + shift + self.reach
+        table, shift = self.scales.choose(
+            self._centred(self.prior.read(coders, len(streams), coarse, nearest(point))), grid
+        )
+        values = read(coders, self.scales.frequencies, table)
+        symbols: Integers = values - self.scales.tables.shape[1] // 2 + shift + self.reach
         if symbols.min() < 0 or symbols.max() > 2 * self.reach:
             raise FormatError("its symbols cannot be read")
         return symbols
 
     def _centred(self, h: Integers) -> Integers:
         return h - self.prior.alphabet // 2
-
-
-def _in_order(table: Integers) -> tuple[Integers, Integers]:
-    """The order in which the symbols of each image are written, that of their tables, and these tables: (B, h·w·D)."""
-    flat = table.reshape(len(table), -1)
-    order = flat.argsort(1, kind="stable")
-    return order, np.take_along_axis(flat, order, 1)
 
 
 def _convolve(x: Reals, weight: Reals, bias: NDArray[np.int32]) -> Reals:

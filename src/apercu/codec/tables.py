@@ -10,9 +10,12 @@ from numpy.typing import NDArray
 from safetensors.numpy import save as save_arrays
 
 from apercu.api import Model, batch_size
+from apercu.bottlenecks._context import Context
 from apercu.bottlenecks.rated import Rated
 from apercu.codec.codec import Codec, side_of
+from apercu.codec.contexts import Contexts
 from apercu.codec.learn import learn
+from apercu.codec.learn_context import learn_context, part
 from apercu.codec.lossless import Decoding, learn_lossless
 from apercu.codec.quality import EIGHTHS, at, point_of, points
 from apercu.codec.scales import Scales
@@ -75,6 +78,8 @@ def _learn_rated(model: Model, bottleneck: Rated, images: ImageSet, steps: int) 
     hyperprior, with that in whole numbers."""
     known = points(model.network)
     images = images.subset(np.arange(min(len(images), max(1, LEARNT_FROM // len(known)))))
+    if bottleneck.context is not None:
+        return _learn_beside(model, bottleneck, bottleneck.context, images, steps)
     codes: list[NDArray[np.int64]] = []
     qualities: list[int] = []
     for number, point in enumerate(known):
@@ -98,6 +103,23 @@ def _learn_rated(model: Model, bottleneck: Rated, images: ImageSet, steps: int) 
         _says_something(alphabet)
     prior = learn(codes, alphabet, steps, qualities=qualities if len(known) > 1 else None)
     return arrays | _named("prior", prior.tensors()) | {"graded.low": low, "graded.count": count}
+
+
+def _learn_beside(model: Model, bottleneck: Rated, context: Context, images: ImageSet, steps: int) -> Arrays:
+    """The context of a quantizer in whole numbers, learnt from parts of codes at its qualities and half way between."""
+    rng, known = np.random.default_rng(0), points(model.network)
+    parts: list[NDArray[np.int16]] = []
+    places: list[int] = []
+    for point in range(known[0], known[-1] + 1, EIGHTHS // 2):
+        for batch in in_order(images, batch_size(images.spec), model.device):
+            with torch.no_grad(), at(model.network, point):
+                code = model.network.encode(batch.x)
+            steps_of = (symbols_of(code) - bottleneck.reach).to(torch.int16).cpu().numpy()
+            parts += [part(each, rng) for each in steps_of.reshape(len(batch.x), *code.grid, -1)]
+            places += [point] * len(batch.x)
+    learnt = Contexts.of(learn_context(context, parts, places, steps), bottleneck.reach)
+    low = np.zeros(bottleneck.dim, np.int64)
+    return _named("context", learnt.arrays()) | {"graded.low": low, "graded.count": low + 2 * bottleneck.reach + 1}
 
 
 def _named(group: str, arrays: dict[str, NDArray[Any]]) -> Arrays:

@@ -24,6 +24,10 @@ class Encoder(nn.Module, ABC):
     def forward(self, x: Tensor) -> tuple[Tensor, Grid]:
         """(B, C, H, W) in [0, 1] → (B, N, F), (h, w)."""
 
+    def maps(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) → (B, N, F), the tokens before any dense layer takes them together."""
+        return self(x)[0]  # type: ignore[no-any-return]
+
     def masked(self, x: Tensor, hidden: Tensor) -> tuple[Tensor, Grid]:
         """The same from what is visible alone: hidden pixels, (B, 1, H, W) bool, take the mean of the visible ones."""
         features, grid = self(fill(x, hidden))
@@ -44,5 +48,8 @@ class ToVector(Encoder):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Grid]:
         """(B, C, H, W) → (B, 1, F), (1, 1)."""
-        tokens, _ = self.encoder(x)
-        return self.dense(tokens.flatten(1)).unsqueeze(1), (1, 1)
+        return self.dense(self.maps(x).flatten(1)).unsqueeze(1), (1, 1)
+
+    def maps(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) → (B, h·w, F), those of `encoder`."""
+        return self.encoder.maps(x)

@@ -16,10 +16,10 @@ from apercu.decoders.base import Decoder
 from apercu.encoders.base import Encoder
 from apercu.ends import both_ends, code_grid
 from apercu.errors import ApercuError
-from apercu.heads import LabelHead, pooled_size
+from apercu.heads import ContrastHead, LabelHead, pooled_size
 from apercu.likelihoods.base import Likelihood
 from apercu.model import Autoencoder
-from apercu.objective import Objective, Term, consistency, cost, label, pixels
+from apercu.objective import Objective, Term, consistency, contrast, cost, label, pixels, taught
 from apercu.types import ImageSpec
 
 Network = Literal["dense", "conv", "residual", "vit"]
@@ -96,25 +96,38 @@ def vae_cnn(
     warmup: float = 0.1,
     free_bits: float = 0.0,
     domain: Literal["auto", "digits", "objects", "texture", "medical", "aerial"] = "auto",
+    teach: Literal["neighbours", "sure"] = "neighbours",
     corruption: str = "",
 ) -> Autoencoder:
     """VAE and classifier trained end to end: ELBO of every image + `lam` · cross-entropy of the labelled ones.
 
-    Unlabelled images also take part in recognition: strong views of them must be given the answer that they get when it
-    is sure. `lam` 0 takes one nat of label for each value of the image, so that the two parts pull about equally hard;
-    `augment` is the strength of the views, 0 for none and no such consistency; `domain` is what the images show, which
-    decides how they may be varied.
+    Unlabelled images also take part in recognition: strong views of them must be given an answer. `teach` neighbours
+    takes it from labelled images that look alike to the network, which first learns to tell images apart; sure takes
+    the network's own where it is sure. `lam` 0 takes one nat of label for each value of the image, so that the parts
+    pull about equally hard; `augment` is the strength of the views, 0 for none and nothing taught; `domain` is what
+    the images show, which decides how they may be varied.
     """
     weight = lam or float(image.dimensions)
     network, decoder, pixel = both_ends(image, encoder, likelihood, dim, width, hidden)
     terms = {"pixels": Term(pixels), "kl": Term(cost("kl"), beta, warmup), "label": Term(label, weight)}
-    if augment > 0:
+    head, telling_apart = LabelHead(dim, _at_least_two(classes, "vae_cnn")), None
+    if augment > 0 and teach == "neighbours":
+        terms |= {"contrast": Term(contrast, weight), "taught": Term(taught, weight)}
+        telling_apart = ContrastHead(dim)
+    elif augment > 0:
         terms["consistency"] = Term(consistency, weight)
-    head = LabelHead(dim, _at_least_two(classes, "vae_cnn"))
-    views = views_for(image, augment, domain) if augment > 0 else None
-    bottleneck = Gaussian(network.features, dim, free_bits)
-    damage = parse(corruption)
-    return Autoencoder(image, network, bottleneck, decoder, pixel, Objective(terms), head, views, corruption=damage)
+    return Autoencoder(
+        image,
+        network,
+        Gaussian(network.features, dim, free_bits),
+        decoder,
+        pixel,
+        Objective(terms),
+        head,
+        views_for(image, augment, domain) if augment > 0 else None,
+        corruption=parse(corruption),
+        contrast_head=telling_apart,
+    )
 
 
 def vqvae(

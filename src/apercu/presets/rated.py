@@ -25,7 +25,7 @@ def codec(
     encoder: Literal["gdn", "residual", "conv"] = "gdn",
     width: int = 64,
     depth: int = 3,
-    prior: Literal["factorised", "hyper"] = "hyper",
+    prior: Literal["factorised", "hyper", "context"] = "context",
     qualities: int = 6,
     lam: float = 270.0,
     span: float = 100.0,

@@ -27,12 +27,14 @@ TERMS = {
     "kl": "Information in the code",
     "label": "Naming the class",
     "consistency": "Agreeing with itself",
+    "contrast": "Telling images apart",
+    "taught": "Answering as taught",
     "contraction": "Sensitivity of the code",
     "commitment": "Distance from the codebook",
     "codebook": "Distance of the codebook",
     "rate": "Writing the code",
 }
-IN_NATS = ("pixels", "features", "visible", "kl", "label", "consistency", "rate")
+IN_NATS = ("pixels", "features", "visible", "kl", "label", "consistency", "contrast", "taught", "rate")
 SHARES = {"val_accuracy": "Accuracy on validation images", "codebook_use": "Codebook in use"}
 COUNTS = {"active_units": ("Active dimensions", "units"), "perplexity": ("Perplexity of the codebook", "")}
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from optuna import Study, Trial
     from optuna.trial import FrozenTrial
 
-    from apercu.train import Progress
+    from apercu.tracking import Progress
 
 LOG, TABLE = "trials.journal", "trials.csv"
 RUNGS, FIRST = 10, 3  # a trial can be given up at so many tenths of its length, from the third on

@@ -1,0 +1,75 @@
+"""What is believed of the class of every training image; it grows while the network learns.
+
+First the labels alone; then, at a few moments of training, what they say of all images when they are spread over a
+graph of the maps of the encoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from apercu.data.batches import in_order
+from apercu.data.images import ImageSet
+from apercu.model import Autoencoder
+from apercu.spread import directions, principal_axes, spread
+from apercu.validate import sample_of
+
+MOMENTS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+"""Shares of training after which the labels are spread anew."""
+SHARPER = 2
+"""Answers are taught to this power; Berthelot et al., "MixMatch" (2019)."""
+SAMPLE = 4000
+"""Images that the principal axes are found from."""
+BATCH = 500
+
+
+class Beliefs(nn.Module):
+    """`answers`: (n, K), probabilities; `rounds`: how often labels were spread.
+
+    Both are buffers, so that a run goes on from a checkpoint with what it believed.
+    """
+
+    answers: Tensor
+    rounds: Tensor
+
+    def __init__(self, images: ImageSet) -> None:
+        super().__init__()
+        self.images, known = images, np.flatnonzero(images.labels >= 0)
+        answers = torch.zeros(len(images), len(images.classes), dtype=torch.float16)
+        answers[known, images.labels[known]] = 1
+        self.complete = len(known) == len(images)
+        self.register_buffer("answers", answers)
+        self.register_buffer("rounds", torch.zeros((), dtype=torch.int64))
+
+    def due(self, progress: float) -> bool:
+        """Whether labels are to be spread now, when a share `progress` of training is done."""
+        rounds = int(self.rounds)
+        return not self.complete and rounds < len(MOMENTS) and progress >= MOMENTS[rounds]
+
+    def of(self, index: Tensor) -> Tensor | None:
+        """The answers of these images, (B, K); None as long as only some labels are known."""
+        if not self.complete and not self.rounds:
+            return None
+        return self.answers[index.to(self.answers.device)].float().to(index.device)
+
+    @torch.no_grad()
+    def renew(self, model: Autoencoder, device: str, precision: AbstractContextManager[object]) -> None:
+        """Spread the labels over a graph of what `model` makes of the images now."""
+
+        def maps(images: ImageSet) -> Iterator[NDArray[np.float32]]:
+            for batch in in_order(images, BATCH, device):
+                yield model.encoder.maps(batch.x).flatten(1).float().cpu().numpy()
+
+        model.eval()
+        with precision:
+            axes = principal_axes(np.concatenate(list(maps(sample_of(self.images, SAMPLE)))))
+            points = directions(maps(self.images), axes)
+        found = spread(points, self.images.labels, len(self.images.classes)) ** SHARPER
+        self.answers.copy_(torch.from_numpy(found / found.sum(1, keepdims=True)))
+        self.rounds += 1

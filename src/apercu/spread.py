@@ -1,0 +1,125 @@
+"""Labels spread over a graph of images: images that look alike to the network are given like answers.
+
+    W_ij = max(0, cos(f_i, f_j))⁴ among k nearest neighbours,  S = D^(−½) W D^(−½),  F = (I − α S)⁻¹ Y
+
+Zhou et al., "Learning with local and global consistency" (2004), on the features of a network as in Iscen et al.,
+"Label propagation for deep semi-supervised learning" (2019). A few labels reach far images over many near ones, which
+no single answer of the network, however sure, can do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from sklearn.decomposition import PCA
+
+NEIGHBOURS, POWER, ALPHA = 10, 4, 0.99
+RANK = 64
+MOST = 20_000
+"""Images in the graph; each other one takes the mean of its nearest in there."""
+ROUNDS, TURNS = 60, 30
+
+Features = NDArray[np.float32]
+Points = NDArray[np.float32]
+Answers = NDArray[np.float64]
+
+
+def spread(points: Points, labels: NDArray[np.int64], classes: int, seed: int = 0) -> Answers:
+    """What the labels say of every image: directions (n, R), (n,) with −1 where unknown → (n, classes).
+
+    Rows sum to 1. Labelled images keep their label; where no labelled image is near, all classes are equally likely.
+    """
+    rng = np.random.default_rng(seed)
+    known, unknown = np.flatnonzero(labels >= 0), np.flatnonzero(labels < 0)
+    inside = np.concatenate([known, np.sort(rng.permutation(unknown)[: max(0, MOST - len(known))])])
+    given = np.eye(classes)[labels[known]]
+    found = balanced(_diffused(points[inside], given), len(known))
+    answers = np.empty((len(points), classes))
+    answers[inside] = found
+    outside = np.setdiff1d(unknown, inside, assume_unique=True)
+    if len(outside):
+        weights, nearest = _neighbours(points[inside], points[outside], NEIGHBOURS)
+        answers[outside] = _rows_to_one((weights[..., None] * found[nearest]).sum(1))
+    answers[known] = given
+    return answers
+
+
+def directions(parts: Iterable[Features], axes: PCA) -> Points:
+    """Where images lie from the mean along principal axes, of length 1: parts of (b, L) → (n, R)."""
+    points = np.concatenate([axes.transform(part) for part in parts]).astype(np.float32)
+    found: Points = points / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-12)
+    return found
+
+
+def principal_axes(features: Features) -> PCA:
+    """The 64 directions in which the features vary most, or as many as there are: from (n, L)."""
+    from sklearn.decomposition import PCA
+
+    rank = min(RANK, *features.shape)
+    solver = "randomized" if 2 * rank < min(features.shape) else "full"
+    return PCA(rank, svd_solver=solver, random_state=0).fit(features)
+
+
+def confidence(answers: Answers) -> NDArray[np.float64]:
+    """1 − H(answer) / ln K: 1 where one class has it all, 0 where all are equally likely; (n, K) → (n,)."""
+    entropy = -(answers * np.log(np.maximum(answers, 1e-12))).sum(1)
+    sure: NDArray[np.float64] = 1 - entropy / np.log(answers.shape[1])
+    return np.clip(sure, 0.0, 1.0)
+
+
+def balanced(answers: Answers, fixed: int = 0) -> Answers:
+    """Answers whose classes are as frequent as a mean of what was said and of equal shares, by turns of scaling.
+
+    The first `fixed` rows are labels and not counted. Classes whose labels lie in a crowd would otherwise take what is
+    between them and others; Sinkhorn and Knopp, "Concerning nonnegative matrices" (1967).
+    """
+    rows = _rows_to_one(answers)
+    free = rows[fixed:]
+    if not len(free):
+        return rows
+    said = free.mean(0)
+    goal = np.sqrt(np.maximum(said, 1e-12))
+    goal /= goal.sum()
+    for _ in range(TURNS):
+        free = _rows_to_one(free * (goal / np.maximum(free.mean(0), 1e-12)))
+    return np.concatenate([rows[:fixed], free])
+
+
+def _diffused(points: Points, given: Answers) -> Answers:
+    """(I − α S)⁻¹ Y, where the first images are those with labels: (n, R), (m, K) → (n, K), at least 0."""
+    from scipy.sparse import csr_matrix, diags, identity
+    from scipy.sparse.linalg import cg
+
+    count = min(NEIGHBOURS, len(points) - 1)
+    weights, nearest = _neighbours(points, points, count + 1)
+    weights, nearest = weights[:, 1:], nearest[:, 1:]  # the first is the image itself
+    rows = np.repeat(np.arange(len(points)), count)
+    one_way = csr_matrix((weights.ravel().astype(np.float64), (rows, nearest.ravel())), (len(points), len(points)))
+    both_ways = one_way + one_way.T
+    scale = diags(np.asarray(both_ways.sum(1)).ravel().clip(1e-9) ** -0.5)
+    system = identity(len(points)) - ALPHA * (scale @ both_ways @ scale)
+    labels = np.zeros((len(points), given.shape[1]))
+    labels[: len(given)] = given
+    return np.stack([cg(system, column, maxiter=ROUNDS)[0] for column in labels.T], 1).clip(0.0)
+
+
+def _neighbours(among: Points, points: Points, count: int) -> tuple[Points, NDArray[np.int64]]:
+    """Weights and positions of the nearest to each point, (m, count) each."""
+    from sklearn.neighbors import NearestNeighbors
+
+    search = NearestNeighbors(n_neighbors=min(count, len(among)), algorithm="brute").fit(among)
+    distances, nearest = search.kneighbors(points)
+    weights: Points = np.maximum(0.0, 1 - distances**2 / 2).astype(np.float32) ** POWER
+    return weights, nearest
+
+
+def _rows_to_one(answers: Answers) -> Answers:
+    """Each row divided by its sum; a row of zeros becomes equal shares."""
+    sums = answers.sum(1, keepdims=True)
+    shares: Answers = np.where(sums > 0, answers / np.maximum(sums, 1e-300), 1 / answers.shape[1])
+    return shares
