@@ -2,8 +2,8 @@
 
 Written with one thread in float32, eagerly; read in another process with two threads, under bf16 autocast, encoder and
 decoder compiled; and, where the package is there, with ONNX Runtime in place of the network in whole numbers that says
-which table a symbol was written with. Models are trained for a few minutes on Fashion-MNIST: `codec` with its
-hyperprior, the hard case, and `vqvae`. 10,000 test images, an .apc file each.
+which table a symbol was written with. Models are trained for a few minutes on Fashion-MNIST: `codec` with a hyperprior
+and with a context, the hard cases, and `vqvae`. 10,000 test images, an .apc file each.
 
 Two controls say whether the ways differ at all: the largest difference of the pixels that they decode to, and how many
 images would be lost if the tables were chosen in floating point.
@@ -40,7 +40,6 @@ from apercu.codec.codec import Codec, kept_codec
 from apercu.codec.coders import decoders
 from apercu.codec.container import Coded, from_file, to_file
 from apercu.codec.ladder import LADDER
-from apercu.codec.quality import nearest
 from apercu.codec.scales import Conditional
 from apercu.data.images import ImageSet
 from apercu.tasks.compress import Compress
@@ -51,10 +50,12 @@ from in_onnx import InOnnx
 from pictures import idx
 from record import Record
 
-SETTINGS: dict[str, dict[str, Any]] = {
-    "codec": {"prior": "hyper", "depth": 2, "dim": 16, "lam": 60.0},
-    "vqvae": {"encoder": "conv"},
+MODELS: dict[str, tuple[str, dict[str, Any], float]] = {
+    "codec": ("codec", {"prior": "hyper", "depth": 2, "dim": 16, "lam": 60.0}, 1.0),
+    "codec, context": ("codec", {"prior": "context", "depth": 2, "dim": 16, "lam": 60.0}, 1.0),
+    "vqvae": ("vqvae", {"encoder": "conv"}, 1 / 3),
 }
+"""Preset, settings, and the share of the minutes that it is trained for."""
 FEW = 500
 """Images that are decoded to pixels too."""
 
@@ -67,13 +68,14 @@ def codec_of(folder: Path) -> Codec:
     return codec
 
 
-def write(folder: Path, preset: str, minutes: float, images: int) -> dict[str, Any]:
+def write(folder: Path, name: str, minutes: float, images: int) -> dict[str, Any]:
     """Train where there is no model yet, write every image, and keep which symbols were written."""
     if not (folder / "model" / "apercu.json").exists():
         learnt = idx("fashion_mnist", "train", 60_000)
         training = Training(minutes=minutes, learning_rate=1e-3, precision="32", device="cpu")
         pixels = learnt.read(np.arange(len(learnt)))
-        model = apercu.fit(pixels, preset=preset, settings=SETTINGS[preset], training=training, out=folder / "model")
+        preset, settings, _ = MODELS[name]
+        model = apercu.fit(pixels, preset=preset, settings=settings, training=training, out=folder / "model")
         Compress(model).fit(model.images(idx("fashion_mnist", "train", min(20_000, 20 * images))))
     codec, test = codec_of(folder), idx("fashion_mnist", "test", images)
     (folder / "files").mkdir(exist_ok=True)
@@ -138,7 +140,7 @@ def floats_differ(codec: Codec, eager: Codec, files: list[Coded]) -> NDArray[np.
     grid = codec.model.network.grid(head.size)
     coarse = (-(-grid[0] // STRIDE), -(-grid[1] // STRIDE))
     coders = decoders([file.streams[0] for file in files], 1)
-    h = writer.prior.read(coders, len(files), coarse, nearest(head.quality)) - writer.prior.alphabet // 2
+    h = writer.prior.read(coders, len(files), coarse, head.quality) - writer.prior.alphabet // 2
     side = torch.from_numpy(h).float().permute(0, 3, 1, 2)
     with torch.no_grad():
         usual = tables(hyper_of(eager), side, grid)
@@ -203,13 +205,14 @@ if __name__ == "__main__":
         print(json.dumps(step(**arguments.step)))
         sys.exit()
     record = Record(arguments.name, "files written with one thread in float32 whose symbols other ways read alike")
-    for preset, share in (("codec", 1.0), ("vqvae", 1 / 3)):
-        place = arguments.folder / preset
+    for name, (_, settings, share) in MODELS.items():
+        place = arguments.folder / name.replace(", ", "-")
         place.mkdir(parents=True, exist_ok=True)
         at = {"folder": str(place)}
-        size = {"preset": preset, "minutes": share * arguments.minutes, "images": arguments.images}
-        record.once(f"{preset}: written, 1 thread, float32", partial(elsewhere, 1, at | {"how": "write"} | size))
+        size = {"name": name, "minutes": share * arguments.minutes, "images": arguments.images}
+        record.once(f"{name}: written, 1 thread, float32", partial(elsewhere, 1, at | {"how": "write"} | size))
         way = at | {"how": "read", "backend": arguments.backend}
-        record.once(f"{preset}: read, 2 threads, bf16, compiled", partial(elsewhere, 2, way))
-        if preset == "codec" and importlib.util.find_spec("onnxruntime") and importlib.util.find_spec("onnx"):
-            record.once(f"{preset}: read, 2 threads, ONNX Runtime", partial(elsewhere, 2, at | {"how": "onnx"}))
+        record.once(f"{name}: read, 2 threads, bf16, compiled", partial(elsewhere, 2, way))
+        there = importlib.util.find_spec("onnxruntime") and importlib.util.find_spec("onnx")
+        if settings.get("prior") == "hyper" and there:
+            record.once(f"{name}: read, 2 threads, ONNX Runtime", partial(elsewhere, 2, at | {"how": "onnx"}))

@@ -185,6 +185,22 @@ for some in symbols, symbols[:4]:
 """
 
 
+def test_an_operating_point_takes_the_nearest_row() -> None:
+    whole = Layout((4, 4), 2, True, 3)
+    assert [whole.row(point) - whole.graded for point in (0, 8, 11, 12, 20, 24)] == [0, 0, 0, 1, 2, 2]
+    halves = Layout((4, 4), 2, True, 5, 4)
+    assert [halves.row(point) - halves.graded for point in (8, 9, 10, 12, 16, 21, 22, 24)] == [0, 0, 1, 1, 2, 3, 4, 4]
+
+
+def test_points_between_are_as_cheap_as_what_they_hold() -> None:
+    rng = np.random.default_rng(0)
+    codes = np.concatenate([rng.integers(0, 1 + k, (40, 4, 4, 1)) for k in (1, 3, 7)])
+    prior = learn(list(codes), (8,), steps=200, points=[8] * 40 + [12] * 40 + [16] * 40)
+    for point, part in zip((8, 12, 16), np.split(codes, 3), strict=True):
+        bits = 8 * np.mean([len(stream) for stream in prior.encode(part, point)])
+        assert bits < 16 * np.log2({8: 2, 12: 4, 16: 8}[point]) * 1.1 + 8
+
+
 def test_the_number_of_threads_does_not_matter(tmp_path: Path) -> None:
     """Nor whether images are coded together or one after the other, of which the first four are."""
     rng = np.random.default_rng(5)

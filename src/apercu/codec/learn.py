@@ -25,20 +25,21 @@ def learn(
     alphabet: tuple[int, ...],
     steps: int = 600,
     seed: int = 0,
-    qualities: Sequence[int] | None = None,
+    points: Sequence[int] | None = None,
 ) -> Prior:
     """The prior that codes, each (h, w, S), are cheapest under; every tenth of them chooses when to stop.
 
-    `qualities`: that of each code, from 0 on, where there are several. By AdamW on the cross-entropy, from the
-    frequencies of each symbol alone; then rounded to whole numbers.
+    `points`: the operating point of each code, at equal distances, where there are several. By AdamW on the
+    cross-entropy, from the frequencies of each symbol alone; then rounded to whole numbers.
     """
     if max(alphabet) == 1:
         raise ValueError("there is nothing to learn of symbols that have one value each")
     mapped = any(code.shape[0] * code.shape[1] > 1 for code in codes)
     neighbours = len(REACH) if mapped and len(alphabet) <= NEIGHBOURS_UP_TO else 0
-    graded = max(qualities) + 1 if qualities else 0
-    layout = Layout(alphabet, neighbours, len(alphabet) <= EARLIER_UP_TO, graded)
-    known, symbols = _tokens(codes, layout, seed, qualities or [0] * len(codes))
+    ladder = np.unique(points or [0])
+    graded = (len(ladder), int(ladder[1] - ladder[0])) if len(ladder) > 1 else ()
+    layout = Layout(alphabet, neighbours, len(alphabet) <= EARLIER_UP_TO, *graded)
+    known, symbols = _tokens(codes, layout, seed, points or [0] * len(codes))
     counts = [np.bincount(symbols[:, s], minlength=count) for s, count in enumerate(alphabet)]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -47,19 +48,17 @@ def learn(
     return net.rounded()
 
 
-def _tokens(
-    codes: Sequence[Integers], layout: Layout, seed: int, qualities: Sequence[int]
-) -> tuple[Integers, Integers]:
+def _tokens(codes: Sequence[Integers], layout: Layout, seed: int, points: Sequence[int]) -> tuple[Integers, Integers]:
     """What is known of each token, (T, known), and its symbols, (T, S); of some, where they are many."""
     known, symbols = [], []
     order = np.random.default_rng(seed).permutation(len(codes))
     total = 0
-    for code, quality in ((codes[k], qualities[k]) for k in order):
+    for code, point in ((codes[k], points[k]) for k in order):
         grid = (code.shape[0], code.shape[1])
         padded = layout.frame(1, grid)
         padded[0, 2:, 2:-2] = code
         i, j = (axis.ravel() for axis in np.indices(grid))
-        known.append(layout.known(padded, i, j, grid, quality)[0])
+        known.append(layout.known(padded, i, j, grid, point)[0])
         symbols.append(code.reshape(-1, len(layout.alphabet)).astype(np.int64))
         total += len(i)
         if total >= TOKENS:
@@ -98,7 +97,7 @@ class _Net(nn.Module):
             limit = 2 ** (bits - 1) - 1
             return (values.detach() * unit).round().clamp(-limit, limit).numpy().astype(f"int{bits}")
 
-        graded = [self.layout.qualities] if self.layout.qualities else []
+        graded = [self.layout.qualities, self.layout.every] if self.layout.qualities else []
         return Prior(
             self.layout.outside,
             np.array([self.layout.neighbours, self.layout.earlier, *graded], np.int64),

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from apercu.codec.coders import Decoders, Encoders, decoders, encoders
 from apercu.codec.coding import TOTAL, Integers, weigh
 from apercu.codec.exact import exponential
-from apercu.codec.quality import nearest
+from apercu.codec.quality import EIGHTHS
 from apercu.errors import FormatError
 from apercu.types import Grid
 
@@ -46,13 +46,15 @@ class Layout:
     """Where the rows of E stand: cells, then what each neighbour says, the earlier symbols of the token, the qualities.
 
     `alphabet`: how many values each of the S symbols of a token has; `neighbours`: how many of `REACH` are asked;
-    `earlier`: whether the earlier symbols of the same token are; `qualities`: how many the model has, if several.
+    `earlier`: whether the earlier symbols of the same token are; `qualities`: how many rows there are for operating
+    points, from the lowest on, one `every` so many eighths of a quality.
     """
 
     alphabet: tuple[int, ...]
     neighbours: int
     earlier: bool
     qualities: int = 0
+    every: int = EIGHTHS
 
     @cached_property
     def outside(self) -> Integers:
@@ -87,19 +89,22 @@ class Layout:
         ends = np.cumsum(self.outside).tolist()
         return [slice(end - count, end) for end, count in zip(ends, self.alphabet, strict=True)]
 
-    def known(self, padded: Integers, i: Integers, j: Integers, grid: Grid, quality: int = 0) -> Integers:
+    def row(self, point: int) -> int:
+        """The row of the operating point that is nearest to this one."""
+        return self.graded + min(max(0, point - EIGHTHS + self.every // 2) // self.every, self.qualities - 1)
+
+    def known(self, padded: Integers, i: Integers, j: Integers, grid: Grid, point: int = 0) -> Integers:
         """The rows of E that tell of tokens at (i, j), each (T,), before their own symbols: (B, T, 1 + neighbours·S),
         and one more where there are qualities.
 
-        `padded`: (B, h + 2, w + 4, S), the grid with two rows above it and two columns on either side; `quality`: which
-        of the qualities, from 0 on.
+        `padded`: (B, h + 2, w + 4, S), the grid with two rows above it and two columns on either side.
         """
         cells = (i * SIDE // grid[0]) * SIDE + j * SIDE // grid[1]
         parts = [np.broadcast_to(cells[:, None], (len(padded), len(i), 1))]
         for first, (down, right) in zip(self.beside, REACH, strict=False):
             parts.append(padded[:, i + 2 + down, j + 2 + right] + first)
         if self.qualities:
-            parts.append(np.full((len(padded), len(i), 1), self.graded + min(quality, self.qualities - 1)))
+            parts.append(np.full((len(padded), len(i), 1), self.row(point)))
         return np.concatenate(parts, -1)
 
     def frame(self, count: int, grid: Grid) -> Integers:
@@ -126,8 +131,8 @@ class Layout:
 class Prior:
     """P(symbols), in whole numbers.
 
-    `alphabet`: (S,) int64; `context`: (2,) or (3,) int64, how many neighbours are asked, whether earlier symbols are,
-    and how many qualities there are;
+    `alphabet`: (S,) int64; `context`: (2,) to (4,) int64, how many neighbours are asked, whether earlier symbols are,
+    how many rows there are for operating points, and how many eighths from one to the next;
     `rows`: E, (rows, R) int16; `columns`: W, (R, Σ alphabet) int16; `bias`: b, (Σ alphabet,) int32.
     """
 
@@ -146,7 +151,8 @@ class Prior:
     @cached_property
     def layout(self) -> Layout:
         """Where the rows stand."""
-        return Layout(tuple(self.alphabet.tolist()), int(self.context[0]), bool(self.context[1]), sum(self.context[2:]))
+        neighbours, earlier, *rows = self.context.tolist()
+        return Layout(tuple(self.alphabet.tolist()), neighbours, bool(earlier), *rows)
 
     def tensors(self) -> dict[str, NDArray[np.generic]]:
         """What it consists of, by name."""
@@ -160,7 +166,7 @@ class Prior:
         """
         grid = (symbols.shape[1], symbols.shape[2])
         coders = encoders(len(symbols), self.layout.run(grid))
-        self.write(coders, symbols, nearest(point))
+        self.write(coders, symbols, point)
         return coders.finish(math.prod(symbols.shape[1:]))
 
     def decode(self, streams: Sequence[bytes], grid: Grid, point: int = 0) -> Integers:
@@ -169,9 +175,9 @@ class Prior:
         Raises:
             FormatError: a stream that this prior did not write.
         """
-        return self.read(decoders(streams, self.layout.run(grid)), len(streams), grid, nearest(point))
+        return self.read(decoders(streams, self.layout.run(grid)), len(streams), grid, point)
 
-    def write(self, coders: Encoders, symbols: Integers, quality: int = 0) -> None:
+    def write(self, coders: Encoders, symbols: Integers, point: int = 0) -> None:
         """The symbols of each image, (B, h, w, S), to its coder.
 
         Raises:
@@ -187,16 +193,16 @@ class Prior:
         grid = (symbols.shape[1], symbols.shape[2])
         padded = self.layout.frame(len(symbols), grid)
         padded[:, 2:, 2:-2] = symbols
-        self._walk(padded, grid, quality, write)
+        self._walk(padded, grid, point, write)
 
-    def read(self, coders: Decoders, count: int, grid: Grid, quality: int = 0) -> Integers:
+    def read(self, coders: Decoders, count: int, grid: Grid, point: int = 0) -> Integers:
         """The symbols of each of `count` images, (B, h, w, S), from its coder.
 
         Raises:
             FormatError: a stream that this prior did not write.
         """
         padded = self.layout.frame(count, grid)
-        self._walk(padded, grid, quality, lambda weights, _: coders.decode(weights))
+        self._walk(padded, grid, point, lambda weights, _: coders.decode(weights))
         return padded[:, 2:, 2:-2]
 
     def bits(self, symbols: Integers) -> NDArray[np.float64]:
@@ -217,11 +223,11 @@ class Prior:
                         h += self._rows[layout.before[s] + value]
         return found.reshape(symbols.shape)
 
-    def _walk(self, padded: Integers, grid: Grid, quality: int, exchange: Exchange) -> None:
+    def _walk(self, padded: Integers, grid: Grid, point: int, exchange: Exchange) -> None:
         """Visit every symbol in the order of the stream; `exchange(weights, values)` gives the values back."""
         layout = self.layout
         for i, j in layout.steps(grid):
-            h = self._sum(layout.known(padded, i, j, grid, quality))
+            h = self._sum(layout.known(padded, i, j, grid, point))
             for s, count in enumerate(layout.alphabet):
                 if count == 1:
                     padded[:, i + 2, j + 2, s] = 0

@@ -21,11 +21,6 @@ def points(network: Autoencoder) -> list[int]:
     return [EIGHTHS * (k + 1) for k in range(rated.qualities)] if rated else [0]
 
 
-def nearest(point: int) -> int:
-    """Which of the qualities that a model was trained at is the nearest to a point, from 0 on."""
-    return max(0, (point + EIGHTHS // 2) // EIGHTHS - 1)
-
-
 def point_of(network: Autoencoder, quality: float | None) -> int:
     """The point of a quality, which may lie between two; None takes the middle.
 

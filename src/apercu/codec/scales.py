@@ -35,7 +35,6 @@ from apercu.codec.ladder import (
     write,
 )
 from apercu.codec.prior import Prior
-from apercu.codec.quality import nearest
 from apercu.errors import FormatError
 from apercu.types import Grid
 
@@ -134,7 +133,7 @@ class Conditional:
         h = self.side(steps)
         grid = (symbols.shape[1], symbols.shape[2])
         coders = encoders(len(steps), self.scales.run(grid))
-        self.prior.write(coders, h, nearest(point))
+        self.prior.write(coders, h, point)
         table, shift = self.scales.choose(self._centred(h), grid)
         write(coders, self.scales.frequencies, table, steps - shift + self.scales.tables.shape[1] // 2)
         return coders.finish(math.prod(steps.shape[1:]))
@@ -147,9 +146,7 @@ class Conditional:
         """
         coders = decoders(streams, self.scales.run(grid))
         coarse = (-(-grid[0] // STRIDE), -(-grid[1] // STRIDE))
-        table, shift = self.scales.choose(
-            self._centred(self.prior.read(coders, len(streams), coarse, nearest(point))), grid
-        )
+        table, shift = self.scales.choose(self._centred(self.prior.read(coders, len(streams), coarse, point)), grid)
         values = read(coders, self.scales.frequencies, table)
         symbols: Integers = values - self.scales.tables.shape[1] // 2 + shift + self.reach
         if symbols.min() < 0 or symbols.max() > 2 * self.reach:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -77,18 +78,20 @@ def _learn_rated(model: Model, bottleneck: Rated, images: ImageSet, steps: int) 
     """The tables of a quantizer with several qualities: the prior of its symbols at all of them, or of those of its
     hyperprior, with that in whole numbers."""
     known = points(model.network)
+    if bottleneck.hyper is None:  # half way between two qualities too
+        known = list(range(known[0], known[-1] + 1, EIGHTHS // 2))
     images = images.subset(np.arange(min(len(images), max(1, LEARNT_FROM // len(known)))))
     if bottleneck.context is not None:
-        return _learn_beside(model, bottleneck, bottleneck.context, images, steps)
+        return _learn_beside(model, bottleneck, bottleneck.context, images, known, steps)
     codes: list[NDArray[np.int64]] = []
-    qualities: list[int] = []
-    for number, point in enumerate(known):
+    places: list[int] = []
+    for point in known:
         for batch in in_order(images, batch_size(images.spec), model.device):
             with torch.no_grad(), at(model.network, point):
                 code = model.network.encode(batch.x)
             # Small whole numbers: many codes at many qualities are in memory at once.
             codes += list(symbols_of(code).to(torch.int16).cpu().numpy().reshape(len(batch.x), *code.grid, -1))
-            qualities += [number] * len(batch.x)
+            places += [point] * len(batch.x)
     arrays: Arrays = {}
     if bottleneck.hyper is not None:
         side = side_of(bottleneck.hyper, model.device)
@@ -101,16 +104,18 @@ def _learn_rated(model: Model, bottleneck: Rated, images: ImageSet, steps: int) 
         low, count = bounds(lowest, np.max([code.max((0, 1)) for code in codes], 0).astype(np.int64))
         codes, alphabet = [code - low for code in codes], tuple(count.tolist())
         _says_something(alphabet)
-    prior = learn(codes, alphabet, steps, qualities=qualities if len(known) > 1 else None)
+    prior = learn(codes, alphabet, steps, points=places if len(known) > 1 else None)
     return arrays | _named("prior", prior.tensors()) | {"graded.low": low, "graded.count": count}
 
 
-def _learn_beside(model: Model, bottleneck: Rated, context: Context, images: ImageSet, steps: int) -> Arrays:
-    """The context of a quantizer in whole numbers, learnt from parts of codes at its qualities and half way between."""
-    rng, known = np.random.default_rng(0), points(model.network)
+def _learn_beside(
+    model: Model, bottleneck: Rated, context: Context, images: ImageSet, known: Sequence[int], steps: int
+) -> Arrays:
+    """The context of a quantizer in whole numbers, learnt from parts of codes at these points."""
+    rng = np.random.default_rng(0)
     parts: list[NDArray[np.int16]] = []
     places: list[int] = []
-    for point in range(known[0], known[-1] + 1, EIGHTHS // 2):
+    for point in known:
         for batch in in_order(images, batch_size(images.spec), model.device):
             with torch.no_grad(), at(model.network, point):
                 code = model.network.encode(batch.x)
