@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+import apercu
 from apercu.baselines import BASELINES
 from apercu.data.labels import hide_labels
 from apercu.data.open import Images, open_images
@@ -61,6 +62,7 @@ ROWS = {
     "cifar10-400": Row("cifar10", 400, 30, 40, 0.65, 0.75, {"width": 32, "dim": 128}),
 }
 
+KEPT = ("accuracy", "macro_f1", "auroc", "ece")
 WITHOUT: dict[str, tuple[str, ...]] = {
     "full": (),
     "without what views teach": ("consistency", "taught"),
@@ -81,10 +83,10 @@ def few(data: Images, row: Row, seed: int) -> Images:
     return hide_labels(data, row.labels * len(data.train.classes), seed) if row.labels else data
 
 
-def measure(data: Images, row: Row, seed: int, variant: str) -> dict[str, Any]:
-    """Train once, and look at the official test images once."""
+def measure(data: Images, row: Row, seed: int, variant: str, out: Path | None) -> dict[str, Any]:
+    """Train once, and look at the official test images once; the model is kept in `out`, if that is given."""
     training = Training(epochs=row.epochs, seed=seed, validations=8, **{"batch": 256} | row.training)
-    job = prepare(few(data, row, seed), preset="vae_cnn", settings=row.settings, training=training)
+    job = prepare(few(data, row, seed), preset="vae_cnn", settings=row.settings, training=training, out=out)
     terms = job.network.objective.terms
     for name in WITHOUT[variant]:
         terms.pop(name, None)
@@ -94,8 +96,15 @@ def measure(data: Images, row: Row, seed: int, variant: str) -> dict[str, Any]:
             print(f"  {progress.step} of {progress.steps}: {progress.prices}", flush=True)
     seconds = time.monotonic() - started
     found = Classify(job.finish()).evaluate(data.test)
-    kept = ("accuracy", "macro_f1", "auroc", "ece")
-    return {name: found[name] for name in kept if name in found} | {"seconds": round(seconds)}
+    return {name: found[name] for name in KEPT if name in found} | {"seconds": round(seconds)}
+
+
+def neighbours(data: Images, row: Row, seed: int, kept: Path) -> dict[str, Any]:
+    """The same model, asked by the method neighbours in place of its head."""
+    classify = Classify(apercu.load(kept), method="neighbours")
+    classify.fit(few(data, row, seed).train)
+    found = classify.evaluate(data.test)
+    return {name: found[name] for name in KEPT if name in found}
 
 
 def baselines(data: Images, row: Row, seed: int) -> dict[str, Any]:
@@ -108,7 +117,7 @@ def baselines(data: Images, row: Row, seed: int) -> dict[str, Any]:
     }
 
 
-def main(rows: list[str], seeds: int, variants: list[str], cifar: Path | None) -> None:
+def main(rows: list[str], seeds: int, variants: list[str], cifar: Path | None, models: Path | None) -> None:
     """Seed by seed, so that a run that was stopped has whole seeds."""
     record = Record(
         "few_labels", "vae_cnn, accuracy on the official test images; seeds of label draw and initialisation"
@@ -117,8 +126,15 @@ def main(rows: list[str], seeds: int, variants: list[str], cifar: Path | None) -
         data = opened(ROWS[name], cifar)
         for variant in variants:
             work = partial(baselines, data, ROWS[name], seed)
-            if variant != "baselines":
-                work = partial(measure, data, ROWS[name], seed, variant)
+            if variant == "neighbours":
+                if models is None:
+                    raise SystemExit(
+                        "the variant neighbours asks models that were kept; name their folder with --models"
+                    )
+                work = partial(neighbours, data, ROWS[name], seed, models / f"{name}, full, {seed}")
+            elif variant != "baselines":
+                out = models / f"{name}, {variant}, {seed}" if models is not None else None
+                work = partial(measure, data, ROWS[name], seed, variant, out)
             record.once(f"{name}, {variant}, seed {seed}", work)
 
 
@@ -128,5 +144,6 @@ if __name__ == "__main__":
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--variants", default="full,baselines")
     parser.add_argument("--cifar", type=Path)
+    parser.add_argument("--models", type=Path, help="where models are kept, if they are to be")
     arguments = parser.parse_args()
-    main(arguments.rows.split(","), arguments.seeds, arguments.variants.split(","), arguments.cifar)
+    main(arguments.rows.split(","), arguments.seeds, arguments.variants.split(","), arguments.cifar, arguments.models)

@@ -17,7 +17,7 @@ from apercu.augment.mixup import mixed
 from apercu.beliefs import MOMENTS, Beliefs
 from apercu.data.images import ImageSet
 from apercu.objective import TEMPERATURE, contrast, taught
-from apercu.spread import ALPHA, NEIGHBOURS, POWER, balanced, confidence, directions, principal_axes, spread
+from apercu.spread import ALPHA, NEIGHBOURS, POWER, balanced, confidence, principal_axes, spread
 from apercu.train import train
 from apercu.types import Batch, Code, Output
 from tests.test_train import FAST, fresh, same
@@ -99,7 +99,7 @@ def test_confidence_is_one_for_one_class_and_none_for_all() -> None:
 def test_directions_have_length_one_along_the_axes_of_a_sample() -> None:
     features = np.random.default_rng(0).normal(size=(50, 200)).astype(np.float32)
     axes = principal_axes(features[:30])
-    points = directions([features[:20], features[20:]], axes)
+    points = axes.directions([features[:20], features[20:]])
     assert points.shape == (50, 30)
     np.testing.assert_allclose(np.linalg.norm(points, axis=1), 1, rtol=1e-5)
 
@@ -174,11 +174,12 @@ def test_answers_are_mixed_as_their_images_are() -> None:
     batch = Batch(strong, torch.zeros(16).long(), torch.arange(16), strong=strong, taught=answers)
     after = mixed(batch)
     assert after.strong is not None
-    assert after.taught is not None
-    torch.testing.assert_close(after.strong[:, :, 0, 0], after.taught)
-    assert not torch.equal(after.taught, answers)
+    assert after.taught_strong is not None
+    torch.testing.assert_close(after.strong[:, :, 0, 0], after.taught_strong)
+    assert after.taught is answers
+    assert not torch.equal(after.taught_strong, answers)
     # The larger share stays.
-    assert ((after.taught - answers).norm(dim=1) <= 0.5 * torch.cdist(answers, answers).max() + 1e-6).all()
+    assert ((after.taught_strong - answers).norm(dim=1) <= 0.5 * torch.cdist(answers, answers).max() + 1e-6).all()
     assert after.x is strong
     alone = dataclasses.replace(batch, taught=None)
     assert mixed(alone) is alone

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from apercu.data.batches import in_order
 from apercu.data.images import ImageSet
 from apercu.model import Autoencoder
-from apercu.spread import directions, principal_axes, spread
+from apercu.spread import Axes, principal_axes, spread
 from apercu.validate import sample_of
 
 MOMENTS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -61,15 +61,22 @@ class Beliefs(nn.Module):
     @torch.no_grad()
     def renew(self, model: Autoencoder, device: str, precision: AbstractContextManager[object]) -> None:
         """Spread the labels over a graph of what `model` makes of the images now."""
-
-        def maps(images: ImageSet) -> Iterator[NDArray[np.float32]]:
-            for batch in in_order(images, BATCH, device):
-                yield model.encoder.maps(batch.x).flatten(1).float().cpu().numpy()
-
         model.eval()
         with precision:
-            axes = principal_axes(np.concatenate(list(maps(sample_of(self.images, SAMPLE)))))
-            points = directions(maps(self.images), axes)
+            axes = axes_of(model, self.images, device)
+            points = axes.directions(maps(model, self.images, device))
         found = spread(points, self.images.labels, len(self.images.classes)) ** SHARPER
         self.answers.copy_(torch.from_numpy(found / found.sum(1, keepdims=True)))
         self.rounds += 1
+
+
+@torch.no_grad()
+def maps(model: Autoencoder, images: ImageSet, device: str) -> Iterator[NDArray[np.float32]]:
+    """What the encoder makes of the images before a dense layer takes it together, batch by batch, (b, L)."""
+    for batch in in_order(images, BATCH, device):
+        yield model.encoder.maps(batch.x).flatten(1).float().cpu().numpy()
+
+
+def axes_of(model: Autoencoder, images: ImageSet, device: str) -> Axes:
+    """The principal axes of these maps, from a sample of the images."""
+    return principal_axes(np.concatenate(list(maps(model, sample_of(images, SAMPLE), device))))

@@ -10,13 +10,10 @@ no single answer of the network, however sure, can do.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from sklearn.decomposition import PCA
 
 NEIGHBOURS, POWER, ALPHA = 10, 4, 0.99
 RANK = 64
@@ -43,26 +40,39 @@ def spread(points: Points, labels: NDArray[np.int64], classes: int, seed: int = 
     answers[inside] = found
     outside = np.setdiff1d(unknown, inside, assume_unique=True)
     if len(outside):
-        weights, nearest = _neighbours(points[inside], points[outside], NEIGHBOURS)
-        answers[outside] = _rows_to_one((weights[..., None] * found[nearest]).sum(1))
+        answers[outside] = of_nearest(points[inside], found, points[outside])
     answers[known] = given
     return answers
 
 
-def directions(parts: Iterable[Features], axes: PCA) -> Points:
-    """Where images lie from the mean along principal axes, of length 1: parts of (b, L) → (n, R)."""
-    points = np.concatenate([axes.transform(part) for part in parts]).astype(np.float32)
-    found: Points = points / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-12)
-    return found
+def of_nearest(points: Points, answers: Answers, asked: Points) -> Answers:
+    """The mean answer of the ten points that are nearest to each one asked: (n, R), (n, K), (m, R) → (m, K)."""
+    weights, nearest = _neighbours(points, asked, NEIGHBOURS)
+    return _rows_to_one((weights[..., None] * answers[nearest]).sum(1))
 
 
-def principal_axes(features: Features) -> PCA:
+@dataclass(frozen=True)
+class Axes:
+    """`mean`: (L,); `components`: (R, L), directions in which features vary most."""
+
+    mean: Features
+    components: Features
+
+    def directions(self, parts: Iterable[Features]) -> Points:
+        """Where images lie from the mean, of length 1: parts of (b, L) → (n, R)."""
+        points = np.concatenate([(part - self.mean) @ self.components.T for part in parts])
+        found: Points = points / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-12)
+        return found
+
+
+def principal_axes(features: Features) -> Axes:
     """The 64 directions in which the features vary most, or as many as there are: from (n, L)."""
     from sklearn.decomposition import PCA
 
     rank = min(RANK, *features.shape)
     solver = "randomized" if 2 * rank < min(features.shape) else "full"
-    return PCA(rank, svd_solver=solver, random_state=0).fit(features)
+    found = PCA(rank, svd_solver=solver, random_state=0).fit(features)
+    return Axes(found.mean_.astype(np.float32), found.components_.astype(np.float32))
 
 
 def confidence(answers: Answers) -> NDArray[np.float64]:

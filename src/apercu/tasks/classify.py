@@ -15,14 +15,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from apercu import metrics, store
+from apercu import metrics
 from apercu.api import Model
 from apercu.checkpoint import write_atomically
 from apercu.data.images import ImageSet
 from apercu.data.recalled import priced
 from apercu.errors import ApercuError
 from apercu.model import Autoencoder
-from apercu.tasks import _answers, _finetune, _generated, _probe
+from apercu.tasks import _answers, _finetune, _generated, _kept, _neighbours, _probe
 from apercu.tasks._beside import Beside
 from apercu.tasks._calibration import (
     Calibration,
@@ -39,7 +39,7 @@ from apercu.tasks.base import Result, Task
 
 __all__ = ["Classify"]
 
-Method = Literal["auto", "head", "best", "linear", "svm", "mlp", "knn", "prototypes", "finetune"]
+Method = Literal["auto", "head", "best", "linear", "svm", "mlp", "knn", "prototypes", "neighbours", "finetune"]
 Floats = NDArray[np.float64]
 
 NOT_PRICED = "nothing is called novel: that takes the price of each image, which an archive does not hold"
@@ -50,8 +50,9 @@ ENOUGH, MOST = 100, 10_000  # held-out labels to be content with, and to take
 class Classify(Task):
     """p(class | code), and how far to trust it.
 
-    `method`: "head" is the joint one, "best" the best probe, "prototypes" the nearest class mean, "finetune" trains the
-    encoder further with a new head; "auto" takes what was fitted last, else the joint head. `epochs`: of fine-tuning.
+    `method`: "head" is the joint one, "best" the best probe, "prototypes" the nearest class mean, "neighbours" spreads
+    the labels to unlabelled images and asks the nearest, "finetune" trains the encoder further with a new head; "auto"
+    takes what was fitted last, else the joint head. `epochs`: of fine-tuning.
     `coverage`: how often the set of an image holds its class; `error`: the rate of wrong answers from which on it
     abstains; `novel`: the share of known images that may be called novel. `generated`: images of each class to draw and
     learn from, if they help; `balance`: a probe's classes count the same, however few the labels of some.
@@ -111,6 +112,9 @@ class Classify(Task):
         if self.method == "finetune":
             result, out_of_fold = self._train_further(labelled), None
             file, data = "safetensors", _finetune.dump(self.fitted)
+        elif self.method == "neighbours":
+            result, out_of_fold = self._spread(images)
+            file, data = "safetensors", self.fitted.dump()
         else:
             result, out_of_fold = self._fit_probe(labelled)
             file, data = "skops", _probe.dump(self.fitted)
@@ -211,6 +215,8 @@ class Classify(Task):
         if isinstance(fitted, Autoencoder):
             tuned = Model(fitted, self.model.recipe, None, self.model.device)
             return logits_of(tuned.probabilities(images))
+        if isinstance(fitted, _neighbours.Neighbours):
+            return fitted.logits(self.model, images)
         return _probe.said(fitted, self.model.features(images), len(self.classes))
 
     @property
@@ -269,6 +275,12 @@ class Classify(Task):
         asked = labelled.subset(found.rows)
         return result, Evidence(found.logits, asked.labels, digests(asked))
 
+    def _spread(self, images: ImageSet) -> tuple[Result, Evidence]:
+        self.fitted, known, logits = _neighbours.fit_neighbours(self.model, images, self.seed)
+        result: Result = {"method": "neighbours", "images": len(self.fitted.points)}
+        asked = images.subset(known)
+        return result, Evidence(logits, asked.labels, digests(asked))
+
     def _train_further(self, labelled: ImageSet) -> Result:
         if len(np.unique(labelled.labels)) < 2:
             raise ApercuError("fine-tuning needs labels of at least two classes; label more images")
@@ -277,15 +289,5 @@ class Classify(Task):
 
     def _restore(self, method: str) -> Any:  # noqa: ANN401
         if self.fitted is None:
-            folder = self.model.folder
-            if folder is None:
-                raise ApercuError(
-                    "the classifier was fitted in another process and the model has no folder; fit it again"
-                )
-            name = "classify.safetensors" if method == "finetune" else "classify.skops"
-            data = store.read_file(self.model.recipe, folder, name)
-            if method == "finetune":
-                self.fitted = _finetune.restore(self.model, len(self.classes), data)
-            else:
-                self.fitted = _probe.restore(data)
+            self.fitted = _kept.restore(self.model, method, len(self.classes))
         return self.fitted
