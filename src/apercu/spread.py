@@ -33,15 +33,15 @@ def spread(points: Points, labels: NDArray[np.int64], classes: int, seed: int = 
     """
     rng = np.random.default_rng(seed)
     known, unknown = np.flatnonzero(labels >= 0), np.flatnonzero(labels < 0)
-    inside = np.concatenate([known, np.sort(rng.permutation(unknown)[: max(0, MOST - len(known))])])
-    given = np.eye(classes)[labels[known]]
-    found = balanced(_diffused(points[inside], given), len(known))
+    asked = np.sort(rng.permutation(known)[:MOST])
+    inside = np.concatenate([asked, np.sort(rng.permutation(unknown)[: MOST - len(asked)])])
+    found = balanced(_diffused(points[inside], np.eye(classes)[labels[asked]]), len(asked))
     answers = np.empty((len(points), classes))
     answers[inside] = found
     outside = np.setdiff1d(unknown, inside, assume_unique=True)
     if len(outside):
         answers[outside] = of_nearest(points[inside], found, points[outside])
-    answers[known] = given
+    answers[known] = np.eye(classes)[labels[known]]
     return answers
 
 
