@@ -3,9 +3,9 @@
 Pixels in memory to the bytes of each image, and these to pixels; ours with header and checksum. Both take the same
 batches, with as many convolutions of the same widths and one quality, and are trained for the same minutes on the same
 images and λ, so that their symbols are alike: bytes and PSNR stand beside the speeds. Ours predicts each symbol from
-others by a context in eight stages, theirs has a factorised prior and does not. After one round that does not count, the
-two take turns, five times; medians. Seconds are those of the processor, on one thread, so that whatever else the machine
-does is not counted.
+others by a context in eight stages, theirs has a factorised prior and does not. After one round that does not count,
+the two take turns, five times; medians. Seconds are those of the processor, on one thread, so that whatever else the
+machine does is not counted.
 
     fashion   28×28 grey in batches of 250, two halvings, 64 channels, 16 in the code
     tiles     magnetic tile, 0.14 megapixels each, three halvings, 64 channels, 64 in the code
