@@ -42,7 +42,7 @@ RUNS: dict[str, tuple[dict[str, Any], int, float]] = {
     "cae": ({}, 5, 1e-3),
     "vae": ({"dim": 32}, 6, 1e-3),
     "vqvae": ({"encoder": "conv", "dim": 32}, 8, 1e-3),
-    "vae_cnn": ({"width": 16}, 5, 2e-3),
+    "vae_cnn": ({"width": 16, "teach": "sure"}, 5, 2e-3),
 }
 """Preset: settings beyond its defaults, epochs, learning rate."""
 DOMAINS = {"mnist": "digits", "fashion_mnist": "objects"}
