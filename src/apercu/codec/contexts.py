@@ -40,6 +40,7 @@ from apercu.types import Grid
 CHUNK = 1 << 21
 """Numbers that are laid out for a product at once, at most."""
 Arrays = Mapping[str, NDArray[np.generic]]
+Seen = NDArray[np.int8]
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +147,7 @@ class Contexts:
         """How many symbols of an image come under a table, on average; at least, where some tables have none."""
         return math.prod((*grid, self.usual.shape[2])) / (2 * GROUPS) / len(self.tables)
 
-    def _choose(self, number: int, framed: Reals, i: Integers, j: Integers, point: int) -> tuple[Integers, Integers]:
+    def _choose(self, number: int, framed: Seen, i: Integers, j: Integers, point: int) -> tuple[Integers, Integers]:
         """The table and the shift of every symbol of a stage at cells (i, j): (B, T, channels) each.
 
         `framed`: the symbols so far with a margin of zeros, (B, h + 2, w + 2, D); those of later stages are not looked
@@ -162,12 +163,11 @@ class Contexts:
         mean, log_scale = np.split(np.concatenate(parts, 1), 2, axis=-1)
         return located(mean + usual[0], log_scale + usual[1])
 
-    def _said(self, number: int, framed: Reals, i: Integers, j: Integers, level: Reals) -> Reals:
+    def _said(self, number: int, framed: Seen, i: Integers, j: Integers, level: Reals) -> Reals:
         stage = self.stages[number]
         if stage.known:
-            around = np.stack(
-                [framed[:, i + down, j + right, : stage.known] for down in range(3) for right in range(3)], 2
-            )
+            nine = [framed[:, i + down, j + right, : stage.known] for down in range(3) for right in range(3)]
+            around = np.stack(nine, 2).astype(np.float64)
             if stage.odd:  # beside a cell lie the other colour's, which are known, and across those of its own
                 around[:, :, ::2, stage.start :] = 0
             kernel = VALUE * self.convolutions[number].astype(np.float64)
@@ -187,9 +187,9 @@ class Contexts:
         return mixed
 
 
-def _framed(steps: Integers) -> Reals:
+def _framed(steps: Integers) -> Seen:
     """Symbols as they are seen, with a margin of zeros: (B, h, w, D) → (B, h + 2, w + 2, D)."""
-    return np.pad(steps.clip(-SEEN, SEEN).astype(np.float64), ((0, 0), (1, 1), (1, 1), (0, 0)))
+    return np.pad(steps.clip(-SEEN, SEEN).astype(np.int8), ((0, 0), (1, 1), (1, 1), (0, 0)))
 
 
 def _cells(stage: Stage, grid: Sequence[int]) -> tuple[Integers, Integers]:
