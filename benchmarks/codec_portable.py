@@ -39,6 +39,7 @@ from apercu.bottlenecks.rated import Rated
 from apercu.codec.codec import Codec, kept_codec
 from apercu.codec.coders import decoders
 from apercu.codec.container import Coded, from_file, to_file
+from apercu.codec.contexts import Contexts
 from apercu.codec.ladder import LADDER
 from apercu.codec.scales import Conditional
 from apercu.data.images import ImageSet
@@ -46,7 +47,7 @@ from apercu.tasks.compress import Compress
 from apercu.training import Training
 from apercu.types import Grid
 
-from in_onnx import InOnnx
+from in_onnx import ContextsInOnnx, InOnnx
 from pictures import idx
 from record import Record
 
@@ -165,11 +166,15 @@ def tables(hyper: Hyper, h: Tensor, grid: Grid) -> Tensor:
 
 
 def read_onnx(folder: Path) -> dict[str, Any]:
-    """With ONNX Runtime in place of `Scales.choose`."""
+    """With ONNX Runtime in place of the network in whole numbers."""
     codec = codec_of(folder)
     files, writer = coded(folder, codec), codec.writer
+    if isinstance(writer, Contexts):
+        own = {part.name: getattr(writer, part.name) for part in dataclasses.fields(writer)}
+        codec.writer = ContextsInOnnx(**own, threads=torch.get_num_threads())
+        return equal(codec, files, folder)
     if not isinstance(writer, Conditional):
-        raise TypeError("a hyperprior has a network")
+        raise TypeError("a hyperprior or a context has a network")
     grid = codec.model.network.grid(files[0].head.size)
     coarse = (-(-grid[0] // STRIDE), -(-grid[1] // STRIDE))
     scales: Any = InOnnx(writer.scales, coarse, grid, torch.get_num_threads())
@@ -214,5 +219,5 @@ if __name__ == "__main__":
         way = at | {"how": "read", "backend": arguments.backend}
         record.once(f"{name}: read, 2 threads, bf16, compiled", partial(elsewhere, 2, way))
         there = importlib.util.find_spec("onnxruntime") and importlib.util.find_spec("onnx")
-        if settings.get("prior") == "hyper" and there:
+        if "prior" in settings and there:
             record.once(f"{name}: read, 2 threads, ONNX Runtime", partial(elsewhere, 2, at | {"how": "onnx"}))

@@ -52,7 +52,7 @@ class Rated(Stepped):
         super().__init__()
         self.dim, self.reach, self.qualities = dim, reach, qualities
         self.alphabet = (2 * reach + 1,) * dim
-        self.quality = (qualities + 1) / 2
+        self.quality, self.priced = (qualities + 1) / 2, True
         self.lam, self.span = lam, span
         self.to_code = nn.Linear(features, dim)
         nn.init.kaiming_normal_(self.to_code.weight, nonlinearity="linear")
@@ -74,24 +74,30 @@ class Rated(Stepped):
             steps = self._rounded(u)
             error = (steps - u).detach()
             z = straight_through(steps * step, y + step * error)
-            seen = u + torch.rand_like(u) - 0.5 if learning else steps
-            if self.hyper is not None:
-                rate = self.hyper(seen, grid, learning)
-            elif self.context is not None:
-                rate = self.context(seen, grid, quality)
-            else:
-                rate = -per_image(self._factorised(seen * step, step / 2))
+            rate = torch.zeros_like(quality)
+            if self.priced:
+                seen = u + torch.rand_like(u) - 0.5 if learning else steps
+                rate = self._rate(seen, step, grid, quality, learning)
         costs = {"rate": rate, "lam": self._lam(quality).float()}
         return Code(z, grid, mean=z, costs=costs, symbols=steps.long() + self.reach)
 
+    def _rate(self, seen: Tensor, step: Tensor, grid: Grid, quality: Tensor, learning: bool) -> Tensor:
+        """The price of symbols in steps, (B, N, D), in nats: (B,)."""
+        if self.hyper is not None:
+            return self.hyper(seen, grid, learning)  # type: ignore[no-any-return]
+        if self.context is not None:
+            return self.context(seen, grid, quality)  # type: ignore[no-any-return]
+        return -per_image(self._factorised(seen * step, step / 2))
+
     @contextmanager
-    def at(self, quality: float) -> Iterator[None]:
-        """Work at another quality meanwhile, which may lie between two."""
-        usual, self.quality = self.quality, quality
+    def at(self, quality: float, priced: bool = True) -> Iterator[None]:
+        """Work at another quality meanwhile, which may lie between two; a rate that is not wanted is 0."""
+        usual = self.quality, self.priced
+        self.quality, self.priced = quality, priced
         try:
             yield
         finally:
-            self.quality = usual
+            self.quality, self.priced = usual
 
     def to_symbols(self, z: Tensor) -> Tensor:
         """round(z / Δ) in −reach … reach, from 0 on, at `quality`: (B, N, D) → (B, N, D)."""

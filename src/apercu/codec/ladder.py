@@ -78,6 +78,6 @@ def read(coders: Decoders, frequencies: Integers, table: Integers) -> Integers:
 
 def _in_order(table: Integers) -> tuple[Integers, Integers]:
     """The order in which the symbols of each image are written, that of their tables, and these tables: (B, T)."""
-    flat = table.reshape(len(table), -1)
+    flat = table.reshape(len(table), -1).astype(np.int16)  # short numbers are sorted by their digits
     order = flat.argsort(1, kind="stable")
-    return order, np.take_along_axis(flat, order, 1)
+    return order, np.take_along_axis(flat, order, 1).astype(np.int64)

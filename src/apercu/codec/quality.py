@@ -56,12 +56,12 @@ def check_point(network: Autoencoder, point: int) -> None:
 
 @contextmanager
 def at(network: Autoencoder, point: int) -> Iterator[None]:
-    """Let a model with several qualities work at a point."""
-    rated = _several(network)
-    if rated is None:
+    """Let a model with several qualities work at a point, and make symbols without what they would cost."""
+    rated = network.bottleneck
+    if not isinstance(rated, Rated):
         yield
         return
-    with rated.at(point / EIGHTHS):
+    with rated.at(point / EIGHTHS if rated.qualities > 1 else rated.quality, priced=False):
         yield
 
 
