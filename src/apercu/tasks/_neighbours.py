@@ -63,8 +63,8 @@ def fit_neighbours(model: Model, images: ImageSet, seed: int) -> tuple[Neighbour
     """
     if len(np.unique(images.labels[images.labels >= 0])) < 2:
         raise ApercuError("spreading labels needs those of at least two classes; label more images")
-    known = np.flatnonzero(images.labels >= 0)
-    others = sample_of(images.subset(np.flatnonzero(images.labels < 0)), max(0, MOST - len(known)), seed)
+    known = np.sort(np.random.default_rng(seed).permutation(np.flatnonzero(images.labels >= 0))[:MOST])
+    others = sample_of(images.subset(np.flatnonzero(images.labels < 0)), MOST - len(known), seed)
     images = images.subset(np.concatenate([known, np.flatnonzero(np.isin(images.ids, others.ids))]))
     axes = _axes(model, images)
     points, classes = axes.directions(_seen(model, images)), len(images.classes)
