@@ -164,3 +164,10 @@ def test_models_of_every_release_still_say_what_they_said(folder: Path) -> None:
 
 def test_there_is_a_golden_model_of_this_format() -> None:
     assert (GOLDEN / f"format-{store.FORMAT}" / store.RECIPE).is_file()
+
+
+def test_recipes_of_the_first_format_teach_as_they_did() -> None:
+    """A setting that came later must not change a model, or a run that was stopped."""
+    old = {"format": 1, "preset": "vae_cnn", "settings": {"dim": 8}}
+    assert store.upgraded(old) == {"format": 2, "preset": "vae_cnn", "settings": {"dim": 8, "teach": "sure"}}
+    assert store.upgraded(old | {"preset": "vae"})["settings"] == {"dim": 8}

@@ -226,7 +226,7 @@ def _stopped(folder: Path | None) -> Recipe:
         state = "is finished" if (folder / store.RECIPE).is_file() else "was never started"
         raise ApercuError(f"there is nothing to resume: the run in {folder} {state}")
     try:
-        content = json.loads(path.read_bytes())
+        content = store.upgraded(json.loads(path.read_bytes()))
         return Recipe(**(content | {"image": ImageSpec(**content["image"])}))
     except (ValueError, KeyError, TypeError) as error:
         raise FormatError(f"{path} is damaged ({error}); start the run again with --overwrite") from error

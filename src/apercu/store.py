@@ -123,16 +123,22 @@ def load_recipe(folder: Path) -> Recipe:
         version = content["format"]
         if not isinstance(version, int) or version > FORMAT:
             raise FormatError(f"{folder} has format {version} and this Apercu reads up to {FORMAT}; update Apercu")
-        for number in range(version, FORMAT):
-            content = UPGRADES[number](content)
+        content = upgraded(content)
         unknown = set(content) - {f.name for f in fields(Recipe)}
         if unknown:
             raise FormatError(f"{path} has entries that this Apercu does not know: {', '.join(sorted(unknown))}")
-        return Recipe(**(content | {"image": ImageSpec(**content["image"]), "format": FORMAT}))
+        return Recipe(**(content | {"image": ImageSpec(**content["image"])}))
     except FormatError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise FormatError(f"{path} is damaged ({error}); restore it from a copy, or train again") from error
+
+
+def upgraded(content: dict[str, Any]) -> dict[str, Any]:
+    """A recipe of any format up to today's, in today's."""
+    for number in range(content["format"], FORMAT):
+        content = UPGRADES[number](content)
+    return content | {"format": FORMAT}
 
 
 def read_file(recipe: Recipe, folder: Path, name: str) -> bytes:
