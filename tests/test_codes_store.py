@@ -34,7 +34,7 @@ from tests.conftest import shapes
 
 FAST = Training(epochs=1, batch=64, device="cpu", precision="32")
 SMALL: dict[str, dict[str, object]] = {
-    "vae_cnn": {"width": 4, "dim": 4, "hidden": 8},
+    "vae_cnn": {"teach": "sure", "width": 4, "dim": 4, "hidden": 8},
     "vqvae": {"width": 4, "dim": 4, "codes": 16, "depth": 1},
 }
 
