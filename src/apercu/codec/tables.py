@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -83,15 +83,8 @@ def _learn_rated(model: Model, bottleneck: Rated, images: ImageSet, steps: int) 
     images = images.subset(np.arange(min(len(images), max(1, LEARNT_FROM // len(known)))))
     if bottleneck.context is not None:
         return _learn_beside(model, bottleneck, bottleneck.context, images, known, steps)
-    codes: list[NDArray[np.int64]] = []
-    places: list[int] = []
-    for point in known:
-        for batch in in_order(images, batch_size(images.spec), model.device):
-            with torch.no_grad(), at(model.network, point):
-                code = model.network.encode(batch.x)
-            # Small whole numbers: many codes at many qualities are in memory at once.
-            codes += list(symbols_of(code).to(torch.int16).cpu().numpy().reshape(len(batch.x), *code.grid, -1))
-            places += [point] * len(batch.x)
+    found = list(_codes(model, images, known))
+    places, codes = [point for point, _ in found], [code for _, code in found]
     arrays: Arrays = {}
     if bottleneck.hyper is not None:
         side = side_of(bottleneck.hyper, model.device)
@@ -113,18 +106,21 @@ def _learn_beside(
 ) -> Arrays:
     """The context of a quantizer in whole numbers, learnt from parts of codes at these points."""
     rng = np.random.default_rng(0)
-    parts: list[NDArray[np.int16]] = []
-    places: list[int] = []
+    found = [(point, part(code - bottleneck.reach, rng)) for point, code in _codes(model, images, known)]
+    places, parts = [point for point, _ in found], [steps_of for _, steps_of in found]
+    learnt = Contexts.of(learn_context(context, parts, places, steps), bottleneck.reach)
+    low = np.zeros(bottleneck.dim, np.int64)
+    return _named("context", learnt.arrays()) | {"graded.low": low, "graded.count": low + 2 * bottleneck.reach + 1}
+
+
+def _codes(model: Model, images: ImageSet, known: Sequence[int]) -> Iterator[tuple[int, NDArray[Any]]]:
+    """The symbols of every image at each of these points, (h, w, D); of two bytes, for many are in memory at once."""
     for point in known:
         for batch in in_order(images, batch_size(images.spec), model.device):
             with torch.no_grad(), at(model.network, point):
                 code = model.network.encode(batch.x)
-            steps_of = (symbols_of(code) - bottleneck.reach).to(torch.int16).cpu().numpy()
-            parts += [part(each, rng) for each in steps_of.reshape(len(batch.x), *code.grid, -1)]
-            places += [point] * len(batch.x)
-    learnt = Contexts.of(learn_context(context, parts, places, steps), bottleneck.reach)
-    low = np.zeros(bottleneck.dim, np.int64)
-    return _named("context", learnt.arrays()) | {"graded.low": low, "graded.count": low + 2 * bottleneck.reach + 1}
+            symbols = symbols_of(code).to(torch.int16).cpu().numpy()
+            yield from ((point, each) for each in symbols.reshape(len(batch.x), *code.grid, -1))
 
 
 def _named(group: str, arrays: dict[str, NDArray[Any]]) -> Arrays:
