@@ -8,12 +8,14 @@
 
 Magnetic tile images, which have many sizes, are scaled so that the shorter side has 256 pixels, and keep their shape.
 The network learns from tiles of them and sees test images whole. Each figure has the score that was chosen without real
-defects, and beside it, for the record, what each score alone would have given.
+defects; with --alone there is also, for the record, what each score by itself would have given. Models are kept in
+build/anomaly, and a training that was stopped goes on from its checkpoint.
 
 Data: Huang, Qiu and Yuan, "Surface defect saliency of magnetic tile" (2020); Xiao, Rasul and Vollgraf,
 "Fashion-MNIST" (2017); Yang et al., "MedMNIST v2" (2023).
 
 Run: python benchmarks/anomaly.py [--part tile] [--minutes 10] [--seeds 3] [--preset dae] [-s width=32] [--most N]
+     [--alone]
 """
 
 from __future__ import annotations
@@ -33,9 +35,11 @@ from apercu.api import Model
 from apercu.data.images import ImageSet
 from apercu.data.normal import defective
 from apercu.data.open import Images, open_images
+from apercu.fitting import RUN, prepare
 from apercu.metrics import detection
 from apercu.presets import FOR_TASKS, find
 from apercu.settings import parse_settings
+from apercu.store import RECIPE
 from apercu.tasks._detector import Detector, Member, make, possible
 from apercu.tasks._false_alarms import threshold
 from apercu.tasks.anomaly import Anomaly
@@ -46,6 +50,7 @@ from record import SHARED, Record
 PARTS = ("tile", "fashion", "pneumonia", "alarms")
 SIDE, LEARNT = 256, 180
 SPLITS, RATE = 20, 0.01
+BUILD = Path(__file__).resolve().parents[1] / "build" / "anomaly"
 CACHE = Path(tempfile.gettempdir()) / "apercu-benchmark-anomaly"
 KEPT = ("image_auroc", "ap", "f1", "pixel_auroc", "aupro", "baseline_auroc", "baseline", "score")
 
@@ -109,23 +114,32 @@ def fewer(images: Images, most: int | None) -> Images:
 class Bench:
     """One way to train, and what is measured of its models."""
 
-    def __init__(self, preset: str, settings: dict[str, Any], minutes: float, seed: int) -> None:
-        self.preset, self.settings = preset, settings
+    def __init__(self, preset: str, settings: dict[str, Any], minutes: float, alone: bool, seed: int) -> None:
+        self.preset, self.settings, self.with_alone = preset, settings, alone
         self.training = Training(minutes=minutes, batch=32, seed=seed)
 
-    def train(self, images: Images, normal: str) -> Model:
-        """A model of the normal images."""
-        return apercu.fit(images, preset=self.preset, settings=self.settings, normal=normal, training=self.training)
+    def train(self, images: Images, normal: str, name: str) -> Model:
+        """A model of the normal images, from the folder of that name if it is there."""
+        folder = BUILD / f"{name}, {self.preset}, {self.training.minutes:g} minutes, seed {self.training.seed}"
+        if not (folder / RECIPE).exists():
+            how = {"preset": self.preset, "settings": self.settings, "normal": normal, "training": self.training}
+            job = prepare(images, **how, out=folder, resume=(folder / RUN).exists())
+            for _ in job.run():
+                pass
+            job.finish()
+        return apercu.load(folder)
 
-    def measure(self, images: Images, normal: str) -> dict[str, Any]:
-        """What evaluate says of the test images, and each score alone."""
-        model = self.train(images, normal)
+    def measure(self, images: Images, normal: str, name: str) -> dict[str, Any]:
+        """What evaluate says of the test images."""
+        model = self.train(images, normal, name)
         task = Anomaly(model, normal=normal)
         about = task.fit(images.train, images.val)
         found = task.evaluate(images.test)
         kinds = {name: row["image_auroc"] for name, row in found["per_type"].items()}
         rest = {"per_type": kinds, "false_alarms": found["false_alarms"]["rate"], "chosen_by": about["aurocs"]}
-        figure = {name: found[name] for name in KEPT} | rest | {"alone": self.alone(model, images, normal)}
+        figure = {name: found[name] for name in KEPT} | rest
+        if self.with_alone:
+            figure |= {"alone": self.alone(model, images, normal)}
         rounded: dict[str, Any] = _rounded(figure)
         return rounded
 
@@ -138,7 +152,7 @@ class Bench:
 
     def alarms(self, images: Images, normal: str) -> dict[str, Any]:
         """The measured rate of false alarms over splits of the normal images that nothing was learnt from."""
-        model = self.train(images, normal)
+        model = self.train(images, normal, "alarms")
         task = Anomaly(model, normal=normal)
         task.fit(images.train, images.val)
         learnt, scores = task.learnt(images.test), []
@@ -169,7 +183,9 @@ def main(parts: list[str], bench: dict[str, Any], seeds: int, most: int | None) 
     if "tile" in parts:
         for seed in range(seeds):
             split = partial(tile_split, seed, most)
-            record.once(f"tile, {how}, split {seed}", lambda s=seed, d=split: Bench(**bench, seed=s).measure(d(), ""))
+            record.once(
+                f"tile, {how}, split {seed}", lambda s=seed, d=split: Bench(**bench, seed=s).measure(d(), "", "tile")
+            )
     if "fashion" in parts or "alarms" in parts:
         data = fewer(open_images(SHARED / "fashion_mnist"), most)
         one = Bench(**bench, seed=0)
@@ -177,7 +193,7 @@ def main(parts: list[str], bench: dict[str, Any], seeds: int, most: int | None) 
             first = data.train.classes[0]
             record.once(f"alarms, {how}", partial(one.alarms, data, first))
         for kind in data.train.classes if "fashion" in parts else ():
-            record.once(f"fashion {kind}, {how}", partial(one.measure, data, kind))
+            record.once(f"fashion {kind}, {how}", partial(one.measure, data, kind, f"fashion {kind}"))
         known = [record.figures.get(f"fashion {kind}, {how}") for kind in data.train.classes]
         if all(known):
             for figure in ("image_auroc", "baseline_auroc"):
@@ -186,7 +202,7 @@ def main(parts: list[str], bench: dict[str, Any], seeds: int, most: int | None) 
     if "pneumonia" in parts:
         file = next((SHARED / "pneumoniamnist").glob("*.npz"))
         data = fewer(open_images(file), most)
-        record.once(f"pneumonia, {how}", partial(Bench(**bench, seed=0).measure, data, "0"))
+        record.once(f"pneumonia, {how}", partial(Bench(**bench, seed=0).measure, data, "0", "pneumonia"))
 
 
 if __name__ == "__main__":
@@ -197,8 +213,14 @@ if __name__ == "__main__":
     parser.add_argument("--preset", default=FOR_TASKS["anomaly"][0])
     parser.add_argument("-s", "--setting", action="append", default=[])
     parser.add_argument("--most", type=int)
+    parser.add_argument("--alone", action="store_true", help="each score by itself too")
     arguments = parser.parse_args()
     chosen = parse_settings(arguments.setting, find(arguments.preset))
     usual = FOR_TASKS["anomaly"][1] if arguments.preset == FOR_TASKS["anomaly"][0] else {}
-    way = {"preset": arguments.preset, "settings": usual | chosen, "minutes": arguments.minutes}
+    way = {
+        "preset": arguments.preset,
+        "settings": usual | chosen,
+        "minutes": arguments.minutes,
+        "alone": arguments.alone,
+    }
     main(arguments.part or list(PARTS), way, arguments.seeds, arguments.most)

@@ -11,7 +11,7 @@ import apercu
 from apercu import registry
 from apercu.anomaly._codes import codes_of
 from apercu.anomaly._drawn import drawn, smooth
-from apercu.anomaly._stages import features, stages_of
+from apercu.anomaly._stages import encoded, features, stages_of
 from apercu.anomaly.bank import Bank, coreset
 from apercu.anomaly.base import Score, peak
 from apercu.anomaly.gradient import Gradient
@@ -135,12 +135,12 @@ def test_the_bank_is_the_nearest_neighbour_of_every_cell(models: dict[str, Model
     bank = Bank(model)
     bank.fit(squares)
     x = images_of(squares, 3) * 0.5
-    joined = torch.cat(features(model, bank.stages, x), 1)
+    joined = torch.cat(features(model, x), 1)
     cells = joined.permute(0, 2, 3, 1).reshape(-1, joined.shape[1]) / bank.spread
     brute = torch.stack([(bank.kept - cell).norm(dim=1).min() for cell in cells]).view(3, *joined.shape[2:])
     assert brute.min() > 0
     torch.testing.assert_close(bank.map(x).mean((1, 2)), brute.mean((1, 2)), rtol=0.1, atol=0.05)
-    assert len(stages_of(model)) == len(features(model, bank.stages, x)) >= 1
+    assert len(stages_of(model)) == len(features(model, x)) >= 1
 
 
 def test_a_coreset_covers_as_the_greedy_one_does() -> None:
@@ -220,3 +220,14 @@ def test_a_peak_is_the_mean_of_the_largest() -> None:
     maps = torch.arange(1000.0).view(1, 20, 50)
     assert float(peak(maps)) == 998.5
     assert float(peak(torch.tensor([[[3.0, 1.0]]]))) == 3
+
+
+def test_what_a_batch_is_asked_for_is_made_once_and_not_for_another_model(
+    models: dict[str, Model], squares: ImageSet
+) -> None:
+    first, second, x = models["vqvae"], models["vae"], images_of(squares, 3)
+    again = drawn(first, x)
+    assert drawn(first, x) is again
+    assert encoded(first, x)[0] is encoded(first, x)[0]
+    assert not torch.equal(drawn(second, x), again)
+    assert drawn(first, x.clone()) is not again

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import signal
 import subprocess
@@ -137,6 +138,16 @@ def test_minutes_are_a_budget(drawn: ImageSet) -> None:
     assert time.monotonic() - started < 20
     assert last.steps is not None
     assert last.step > 10
+
+
+def test_time_that_a_busy_machine_cost_at_first_is_made_up_for(
+    drawn: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = itertools.accumulate(itertools.chain(itertools.repeat(1.0, 60), itertools.repeat(0.25)))
+    monkeypatch.setattr("apercu.train.time.monotonic", lambda: next(now))
+    last = list(train(fresh("ae", drawn), drawn, drawn, dataclasses.replace(FAST, minutes=10)))[-1]
+    assert 0.8 * 600 < last.seconds <= 600  # planned once, at four times the time of a step, it would be a third
+    assert last.step == last.steps
 
 
 def test_patience_stops_early(drawn: ImageSet) -> None:

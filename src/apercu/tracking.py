@@ -30,6 +30,7 @@ class State:
     kept: Row = field(default_factory=dict)
     waited: int = 0
     late: bool = False
+    plans: int = 0
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,8 @@ from apercu.validate import sample_of, validate
 
 SPREADING = 0.08
 """What spreading labels takes of the time of a run, about."""
+PLANNED = (0.1, 0.2, 0.4)
+"""Shares of the time after which the number of steps is planned anew."""
 Value = TypeVar("Value")
 
 
@@ -211,18 +213,21 @@ class _Run:
         )
 
     def _keep_to(self, budget: float) -> None:
-        """Once the speed is known, fix the number of steps that fit into `budget` seconds; stop when it is spent."""
+        """Fix the number of steps that fit into `budget` seconds by the speed so far, a few times while there is much
+        time left: a machine may be busy with something else for a while. Stop when the time is spent."""
         state = self.state
-        state.late = self._first_says(state.seconds >= budget)
-        if state.steps is not None:
-            return
+        spent = self._first_says(state.seconds)
+        state.late = spent >= budget
         if self.clocked is None or state.step <= 3:  # the first steps allocate and compile
-            self.clocked = (state.step, state.seconds)
-        steps, seconds = state.step - self.clocked[0], state.seconds - self.clocked[1]
-        if self._first_says(seconds >= min(20.0, 0.05 * budget)):
+            self.clocked = (state.step, spent)
+        first = min(20.0, 0.05 * budget)
+        plans = sum(spent >= moment for moment in (first, *(share * budget for share in PLANNED)))
+        steps, seconds = state.step - self.clocked[0], spent - self.clocked[1]
+        if plans > state.plans and self._first_says(seconds >= first):
             spreading = SPREADING if self.beliefs is not None and not self.beliefs.complete else 0.0
-            left = (0.92 - spreading) * budget - state.seconds
+            left = (0.92 - spreading) * budget - spent
             state.steps = self._first_says(state.step + max(1, int(left * steps / max(seconds, 1e-9))))
+            state.plans = plans
             self.save()
 
     def _first_says(self, value: Value) -> Value:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from apercu.anomaly._stages import encoded
 from apercu.anomaly.base import Score, as_array, some
 from apercu.data.images import ImageSet
 from apercu.errors import ApercuError
@@ -15,10 +15,9 @@ from apercu.heads import pooled
 MOST = 5000
 
 
-@torch.no_grad()
 def codes_of(score: Score, x: Tensor) -> NDArray[np.float32]:
     """(B, C, H, W) → (B, K)."""
-    return as_array(pooled(score.model.network.encode(x)))
+    return as_array(pooled(encoded(score.model, x)[0]))
 
 
 def normal_codes(score: Score, normal: ImageSet) -> NDArray[np.float32]:

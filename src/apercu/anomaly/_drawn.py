@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from apercu.anomaly._once import once
+from apercu.anomaly._stages import encoded
 from apercu.api import Model
 from apercu.types import Batch
 
@@ -17,17 +19,20 @@ def lacks_pixels(model: Model) -> str:
     return f"preset {model.recipe.preset} decodes no pixels" if model.network.backbone is not None else ""
 
 
+@once
 @torch.no_grad()
 def drawn(model: Model, x: Tensor) -> Tensor:
     """x̂ = E[x | z], (B, C, H, W) → the same shape.
 
     Of a masked model, each pixel as it is predicted while it is hidden: the mean over the fixed masks that hide it.
     """
-    nothing = torch.full((len(x),), -1, device=x.device)
-    batch = Batch(x, nothing, nothing)
     network = model.network.eval()
     if network.masking is None:
-        return _mean(model, batch)
+        code = encoded(model, x)[0]
+        mean: Tensor = network.decode(code.z, code.grid, (x.shape[2], x.shape[3])).mean.float()
+        return mean
+    nothing = torch.full((len(x),), -1, device=x.device)
+    batch = Batch(x, nothing, nothing)
     total, often = torch.zeros_like(x), torch.zeros_like(x[:, :1])
     for one in network.masking.fixed(batch):
         hidden = torch.ones_like(often) if one.hidden is None else one.hidden.to(x.dtype)

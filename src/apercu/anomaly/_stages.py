@@ -8,12 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from apercu.anomaly._once import once
 from apercu.api import Model
 from apercu.attention import Transformer
 from apercu.blocks import to_map
 from apercu.encoders.base import Encoder, ToVector
 from apercu.ends import WithPixels
-from apercu.types import Grid
+from apercu.types import Code, Grid
 
 MOST = 3
 PIXELS, CELLS = 4, 16
@@ -60,15 +61,29 @@ def watched(stages: Sequence[nn.Module], look: Callable[[], Grid]) -> list[Tenso
     return [to_map(values, grid) if values.ndim == 3 else values for values in seen]
 
 
+@once
 @torch.no_grad()
-def features(model: Model, stages: Sequence[nn.Module], x: Tensor) -> list[Tensor]:
+def encoded(model: Model, x: Tensor) -> tuple[Code, list[Tensor]]:
+    """The code of a batch, and the maps of the stages that are read on the way there."""
+    network, codes = model.network.eval(), list[Code]()
+
+    def look() -> Grid:
+        codes.append(network.encode(x))
+        return codes[0].grid
+
+    maps = watched(stages_of(model), look)
+    return codes[0], maps
+
+
+@torch.no_grad()
+def features(model: Model, x: Tensor) -> list[Tensor]:
     """What each stage says of the neighbourhood of every cell of one grid, (B, F_k, h, w) each.
 
     Each cell is the mean of the 3×3 around it, as in Roth et al. (2022); coarser stages are interpolated.
     """
-    network = model.network.eval()
-    maps = watched(stages, lambda: network.encode(x).grid)
-    maps = [F.avg_pool2d(values.float(), 3, stride=1, padding=1, count_include_pad=False) for values in maps]
+    maps = [
+        F.avg_pool2d(values.float(), 3, stride=1, padding=1, count_include_pad=False) for values in encoded(model, x)[1]
+    ]
     height, width = (min(n, max(CELLS, side // PIXELS)) for n, side in zip(maps[0].shape[2:], x.shape[2:], strict=True))
     return [_on_grid(values, (height, width)) for values in maps]
 

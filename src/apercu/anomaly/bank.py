@@ -29,10 +29,6 @@ AT_ONCE = 4096
 class Bank(MapScore):
     """The distance to the nearest feature that is kept."""
 
-    def __init__(self, model: Model, seed: int = 0) -> None:
-        super().__init__(model, seed)
-        self.stages = stages_of(model)
-
     @classmethod
     def lacks(cls, model: Model) -> str:
         """An encoder that makes maps."""
@@ -45,7 +41,7 @@ class Bank(MapScore):
         draw = torch.Generator().manual_seed(self.seed)
         rows = []
         for x in self.batches(chosen):
-            joined = [values.permute(0, 2, 3, 1).flatten(1, 2) for values in features(self.model, self.stages, x)]
+            joined = [values.permute(0, 2, 3, 1).flatten(1, 2) for values in features(self.model, x)]
             places = torch.randperm(joined[0].shape[1], generator=draw)[:each].to(x.device)
             rows.append([values[:, places].flatten(0, 1) for values in joined])
         depths = [torch.cat(parts) for parts in zip(*rows, strict=True)]
@@ -57,7 +53,7 @@ class Bank(MapScore):
 
     def map(self, x: Tensor) -> Tensor:
         """(B, C, H, W) → (B, H, W)."""
-        found = torch.cat(features(self.model, self.stages, x), 1)
+        found = torch.cat(features(self.model, x), 1)
         height, width = found.shape[2:]
         rows = found.permute(0, 2, 3, 1).flatten(0, 2) / self.spread
         nearest = torch.cat([torch.cdist(part, self.kept).amin(1) for part in torch.split(rows, AT_ONCE)])

@@ -48,6 +48,10 @@ class Score(ABC):
         """How odd each pixel is, (B, C, H, W) → (B, H, W); None where this score does not say where."""
         return None
 
+    def both(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The score and the map, (B, C, H, W) → (B,), (B, H, W)."""
+        return self.score(x), self.map(x)
+
     def arrays(self) -> Arrays:
         """What was fitted, by name."""
         return {}
@@ -73,6 +77,11 @@ class MapScore(Score, ABC):
     def score(self, x: Tensor) -> Tensor:
         """(B, C, H, W) → (B,)."""
         return peak(self.map(x))
+
+    def both(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The map is made once: (B, C, H, W) → (B,), (B, H, W)."""
+        maps = self.map(x)
+        return peak(maps), maps
 
 
 def peak(maps: Tensor, share: float = SHARE) -> Tensor:

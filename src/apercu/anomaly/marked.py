@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from apercu.anomaly._drawn import reach, smooth
+from apercu.anomaly._stages import encoded
 from apercu.anomaly.base import MapScore
 from apercu.api import Model
 
@@ -32,6 +33,6 @@ class Marked(MapScore):
     def map(self, x: Tensor) -> Tensor:
         """(B, C, H, W) → (B, H, W)."""
         network = self.model.network.eval()
-        marks: Tensor = network.heads["mark"](network.encode(x))
+        marks: Tensor = network.heads["mark"](encoded(self.model, x)[0])
         odds = smooth(marks[:, : x.shape[2], : x.shape[3]].sigmoid(), reach(x))
         return torch.logit(odds, SURE)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from apercu.anomaly._drawn import to_pixels
+from apercu.anomaly._stages import encoded
 from apercu.anomaly.base import Arrays, MapScore, some
 from apercu.api import Model
 from apercu.codec.learn import learn
@@ -46,10 +47,9 @@ class Surprise(MapScore):
         codes = [code for x in self.batches(some(normal, MOST, self.seed)) for code in self._symbols(x)]
         self.prior = learn(codes, symbols.alphabet, STEPS, self.seed)
 
-    @torch.no_grad()
     def _symbols(self, x: Tensor) -> NDArray[np.int64]:
         """(B, C, H, W) → (B, h, w, S)."""
-        code = self.model.network.encode(x)
+        code = encoded(self.model, x)[0]
         if code.symbols is None:
             raise TypeError("the code of a quantizer has symbols")
         return code.symbols.cpu().numpy().reshape(len(x), *code.grid, -1)

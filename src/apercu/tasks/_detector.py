@@ -113,15 +113,20 @@ class Detector:
 
     def _look(self, images: ImageSet, heat: bool) -> Iterator[Seen]:
         for batch in in_order(images, batch_size(images.spec), self.model.device):
-            each = np.stack([m.score.score(batch.x).cpu().numpy() for m in self.members], 1).astype(np.float64)
-            maps = self._heat(batch.x) if heat else None
+            seen = [m.score.both(batch.x) if heat and m.drawn else (m.score.score(batch.x), None) for m in self.members]
+            each = np.stack([scores.cpu().numpy() for scores, _ in seen], 1).astype(np.float64)
+            maps = self._heat([values for _, values in seen])
             for row, index in enumerate(batch.index.tolist()):
                 yield Seen(index, each[row], None if maps is None else maps[row])
 
-    def _heat(self, x: Tensor) -> NDArray[np.float32] | None:
-        """(B, C, H, W) → (B, H, W)."""
-        found = [(m.scale, m.score.map(x)) for m in self.members if m.drawn]
-        maps = [(values - scale.map_centre) / scale.map_spread for scale, values in found if values is not None]
+    def _heat(self, found: list[Tensor | None]) -> NDArray[np.float32] | None:
+        """The maps of the members, (B, H, W) where they have one, on one scale: (B, H, W)."""
+        scales = (m.scale for m in self.members)
+        maps = [
+            (values - scale.map_centre) / scale.map_spread
+            for scale, values in zip(scales, found, strict=True)
+            if values is not None
+        ]
         return torch.stack(maps).mean(0).float().cpu().numpy() if maps else None
 
     def each(self, images: ImageSet) -> Floats:
