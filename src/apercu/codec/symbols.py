@@ -21,6 +21,9 @@ from apercu.types import Code
 
 LOSS = 1.02
 """How much larger rounding may make the mean squared error of the reconstruction: less than 0.1 dB."""
+ASTRAY = 0.01
+"""How far rounding may move what the label head says, where there is one, in nats: less than one answer in a hundred
+changes."""
 LARGEST, SMALLEST = 4.0, 2.0**-8
 SAMPLE = 500
 MOST = 1 << 12
@@ -147,7 +150,7 @@ class Rounded:
 
 
 def learn_rounding(model: Model, images: ImageSet) -> Rounded:
-    """The coarsest steps that the reconstruction hardly suffers from.
+    """The coarsest steps that the reconstruction hardly suffers from, and the answers of the label head.
 
     A step is a multiple of the posterior's standard deviation where there is one, else of the code's own.
 
@@ -170,7 +173,8 @@ def learn_rounding(model: Model, images: ImageSet) -> Rounded:
     exact, share = error(output.code.mean), LARGEST
     while True:
         rounded = _rounded(means, share * unit)
-        if error(rounded.code(rounded.of(output.code))) <= LOSS * exact:
+        z = rounded.code(rounded.of(output.code))
+        if error(z) <= LOSS * exact and _astray(model, output.code, z) <= ASTRAY:
             return rounded
         share /= 2
         if share < SMALLEST:
@@ -178,6 +182,16 @@ def learn_rounding(model: Model, images: ImageSet) -> Rounded:
                 "the code of this model cannot be rounded without loss; train a model whose code has symbols, "
                 "such as --preset vqvae"
             )
+
+
+@torch.no_grad()
+def _astray(model: Model, code: Code, z: Tensor) -> float:
+    """KL(p(class | code) ‖ p(class | z)) by the label head, the mean in nats; 0 where there is none."""
+    head = model.network.heads["label"] if "label" in model.network.heads else None
+    if head is None:
+        return 0.0
+    before, after = (head(replace(code, z=values, mean=values)).log_softmax(1) for values in (code.mean, z))
+    return float((before.exp() * (before - after)).sum(1).mean())
 
 
 def _rounded(means: Tensor, step: Tensor) -> Rounded:
