@@ -39,8 +39,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import apercu
-from apercu.api import batch_size
-from apercu.codec.codec import Codec, kept_codec
+from apercu.codec.codec import Codec, kept_codec, together
 from apercu.codec.container import from_file, to_file
 from apercu.data.batches import in_order
 from apercu.data.images import ImageSet
@@ -177,7 +176,7 @@ class Theirs:
     def write(self, images: ImageSet) -> list[bytes]:
         """The strings of images, in the batches that ours takes."""
         found: dict[int, bytes] = {}
-        for batch in in_order(images, batch_size(images.spec)):
+        for batch in in_order(images, together(images.spec.dimensions)):
             found |= zip(batch.index.tolist(), self.model.compress(batch.x)["strings"][0], strict=True)
         return [found[k] for k in range(len(images))]
 
@@ -187,7 +186,7 @@ class Theirs:
         found: dict[int, NDArray[Any]] = {}
         for size in np.unique(images.sizes, axis=0):
             alike = np.flatnonzero((images.sizes == size).all(1))
-            for part in np.array_split(alike, -(-len(alike) // batch_size(images.spec))):
+            for part in np.array_split(alike, -(-len(alike) // together(images.spec.dimensions))):
                 found |= zip(part.tolist(), self._read([files[k] for k in part], size), strict=True)
         return [found[k] for k in range(len(files))]
 

@@ -68,7 +68,8 @@ def test_more_quality_takes_more_bytes_and_comes_nearer(model: Model, images: Im
     assert errors == sorted(errors, reverse=True)
 
 
-def test_symbols_come_back_at_every_quality(model: Model, images: ImageSet) -> None:
+def test_symbols_come_back_at_every_quality(model: Model, images: ImageSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("apercu.codec.codec.fast_bf16", lambda device: False)
     codec = codec_of(model)
     for quality in (1.0, 2.25, 3.0):
         with torch.no_grad(), bottleneck_of(model).at(quality):
@@ -77,6 +78,20 @@ def test_symbols_come_back_at_every_quality(model: Model, images: ImageSet) -> N
         coded = [from_file(to_file(one, codec.fingerprint), codec.fingerprint) for one in batch]
         symbols = codec.read_symbols(coded)
         assert (codec.symbols.code(symbols, quality) == output.code.z).all()
+
+
+def test_half_precision_changes_hardly_a_symbol_and_no_file(
+    model: Model, images: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codec, written, read = codec_of(model), {}, {}
+    for fast in (False, True):
+        monkeypatch.setattr("apercu.codec.codec.fast_bf16", lambda device, fast=fast: fast)
+        written[fast] = [coded for batch in codec.encode(images, quality=3) for _, coded in batch]
+        read[fast] = np.stack(codec.decode(written[False])).astype(int)
+    symbols = {fast: codec.read_symbols(coded) for fast, coded in written.items()}
+    assert (symbols[True] == symbols[False]).float().mean() > 0.9
+    assert np.abs(read[True] - read[False]).max() <= 3
+    assert (read[True] != read[False]).any()  # it is another precision
 
 
 def test_the_rate_of_a_factorised_prior_is_that_of_its_density() -> None:

@@ -132,10 +132,10 @@ class _StepEncoders(Encoders):
         scale = self._width >> _PRECISION
         low = self._low + scale * left
         self._width = scale * frequency
-        over = np.flatnonzero(low < self._low)
+        over = (low < self._low).nonzero()[0]  # flatnonzero takes longer to call than to find so few
         if len(over):
             self._words[over, self._at[over] - 1] += np.uint64(1)
-        small = np.flatnonzero(self._width < _SMALL)
+        small = (self._width < _SMALL).nonzero()[0]
         if len(small):
             self._words[small, self._at[small]] = low[small] >> _WORD
             self._at[small] += 1
@@ -189,7 +189,7 @@ class _StepDecoders(Decoders):
         """Go on within the part of the interval that a value has."""
         self._offset -= start
         self._width = width
-        small = np.flatnonzero(width < _SMALL)
+        small = (width < _SMALL).nonzero()[0]
         if len(small):
             width[small] <<= _WORD
             self._offset[small] = self._offset[small] << _WORD | self._words[self._at[small]]

@@ -170,13 +170,18 @@ class Contexts:
             around = np.stack(nine, 2).astype(np.float64)
             if stage.odd:  # beside a cell lie the other colour's, which are known, and across those of its own
                 around[:, :, ::2, stage.start :] = 0
-            kernel = VALUE * self.convolutions[number].astype(np.float64)
-            sums = around.reshape(*around.shape[:2], 9 * stage.known) @ kernel
+            sums = around.reshape(*around.shape[:2], 9 * stage.known) @ self._exact[number][0]
         else:
             sums = np.zeros((len(framed), len(i), HIDDEN))
         hidden = np.clip(np.floor((sums + level) / WEIGHT), 0, LARGEST)
-        said: Reals = hidden @ self.answers[number].astype(np.float64)
+        said: Reals = hidden @ self._exact[number][1]
         return said
+
+    @cached_property
+    def _exact(self) -> list[tuple[Reals, Reals]]:
+        """The weights of each stage in double precision, those of the first layer in units of its sums."""
+        both = zip(self.convolutions, self.answers, strict=True)
+        return [(VALUE * kernel.astype(np.float64), answer.astype(np.float64)) for kernel, answer in both]
 
     def _at(self, rows: NDArray[np.int32], point: int) -> Reals:
         """Between the rows of the qualities below and above, in eighths: (Q, …) → (…)."""

@@ -187,9 +187,9 @@ def learn_rounding(model: Model, images: ImageSet) -> Rounded:
 @torch.no_grad()
 def _astray(model: Model, code: Code, z: Tensor) -> float:
     """KL(p(class | code) ‖ p(class | z)) by the label head, the mean in nats; 0 where there is none."""
-    head = model.network.heads["label"] if "label" in model.network.heads else None
-    if head is None:
+    if "label" not in model.network.heads:
         return 0.0
+    head = model.network.heads["label"]
     before, after = (head(replace(code, z=values, mean=values)).log_softmax(1) for values in (code.mean, z))
     return float((before.exp() * (before - after)).sum(1).mean())
 
