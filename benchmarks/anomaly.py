@@ -15,7 +15,7 @@ Data: Huang, Qiu and Yuan, "Surface defect saliency of magnetic tile" (2020); Xi
 "Fashion-MNIST" (2017); Yang et al., "MedMNIST v2" (2023).
 
 Run: python benchmarks/anomaly.py [--part tile] [--minutes 10] [--seeds 3] [--preset dae] [-s width=32] [--most N]
-     [--alone]
+     [--score auto] [--alone]
 """
 
 from __future__ import annotations
@@ -114,8 +114,10 @@ def fewer(images: Images, most: int | None) -> Images:
 class Bench:
     """One way to train, and what is measured of its models."""
 
-    def __init__(self, preset: str, settings: dict[str, Any], minutes: float, alone: bool, seed: int) -> None:
-        self.preset, self.settings, self.with_alone = preset, settings, alone
+    def __init__(
+        self, preset: str, settings: dict[str, Any], minutes: float, score: str, alone: bool, seed: int
+    ) -> None:
+        self.preset, self.settings, self.score, self.with_alone = preset, settings, score, alone
         self.training = Training(minutes=minutes, batch=32, seed=seed)
 
     def train(self, images: Images, normal: str, name: str) -> Model:
@@ -132,16 +134,21 @@ class Bench:
     def measure(self, images: Images, normal: str, name: str) -> dict[str, Any]:
         """What evaluate says of the test images."""
         model = self.train(images, normal, name)
-        task = Anomaly(model, normal=normal)
-        about = task.fit(images.train, images.val)
+        task = Anomaly(model, score=self.score, normal=normal)
+        about = task.fit(*self.normal_ones(images, normal))
         found = task.evaluate(images.test)
         kinds = {name: row["image_auroc"] for name, row in found["per_type"].items()}
-        rest = {"per_type": kinds, "false_alarms": found["false_alarms"]["rate"], "chosen_by": about["aurocs"]}
+        rest = {"per_type": kinds, "false_alarms": found["false_alarms"]["rate"], "chosen_by": about.get("aurocs")}
         figure = {name: found[name] for name in KEPT} | rest
         if self.with_alone:
             figure |= {"alone": self.alone(model, images, normal)}
         rounded: dict[str, Any] = _rounded(figure)
         return rounded
+
+    def normal_ones(self, images: Images, normal: str) -> tuple[ImageSet, ImageSet]:
+        """Those to learn from and those held out: nothing knows what odd images are like."""
+        train, val = (part.subset(~defective(part, normal)[0]) for part in (images.train, images.val))
+        return train, val
 
     def alone(self, model: Model, images: Images, normal: str) -> dict[str, float | None]:
         """Image AUROC of every score by itself, on the test images."""
@@ -153,8 +160,8 @@ class Bench:
     def alarms(self, images: Images, normal: str) -> dict[str, Any]:
         """The measured rate of false alarms over splits of the normal images that nothing was learnt from."""
         model = self.train(images, normal, "alarms")
-        task = Anomaly(model, normal=normal)
-        task.fit(images.train, images.val)
+        task = Anomaly(model, score=self.score, normal=normal)
+        task.fit(*self.normal_ones(images, normal))
         learnt, scores = task.learnt(images.test), []
         for part in (images.val, images.test):
             unseen = part.subset(~defective(part, normal)[0])
@@ -179,7 +186,7 @@ def main(parts: list[str], bench: dict[str, Any], seeds: int, most: int | None) 
     """Figure by figure; what is there is not measured again."""
     name = "anomaly" if most is None else "anomaly-trial"
     record = Record(name, f"normal images alone, scores chosen without real defects; {SPLITS} splits for false alarms")
-    how = f"{bench['preset']} {bench['settings']}, {bench['minutes']:g} minutes"
+    how = f"{bench['preset']} {bench['settings']}, {bench['score']}, {bench['minutes']:g} minutes"
     if "tile" in parts:
         for seed in range(seeds):
             split = partial(tile_split, seed, most)
@@ -213,6 +220,7 @@ if __name__ == "__main__":
     parser.add_argument("--preset", default=FOR_TASKS["anomaly"][0])
     parser.add_argument("-s", "--setting", action="append", default=[])
     parser.add_argument("--most", type=int)
+    parser.add_argument("--score", default="auto")
     parser.add_argument("--alone", action="store_true", help="each score by itself too")
     arguments = parser.parse_args()
     chosen = parse_settings(arguments.setting, find(arguments.preset))
