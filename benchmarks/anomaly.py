@@ -229,6 +229,7 @@ if __name__ == "__main__":
         "preset": arguments.preset,
         "settings": usual | chosen,
         "minutes": arguments.minutes,
+        "score": arguments.score,
         "alone": arguments.alone,
     }
     main(arguments.part or list(PARTS), way, arguments.seeds, arguments.most)

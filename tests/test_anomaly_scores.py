@@ -15,6 +15,7 @@ from apercu.anomaly._stages import encoded, features, stages_of
 from apercu.anomaly.bank import Bank, coreset
 from apercu.anomaly.base import Score, peak
 from apercu.anomaly.gradient import Gradient
+from apercu.anomaly.layout import Layout
 from apercu.anomaly.mahalanobis import Mahalanobis
 from apercu.anomaly.neighbours import Neighbours
 from apercu.anomaly.pca import PCA
@@ -37,7 +38,7 @@ SETTINGS: dict[str, dict[str, object]] = {
     "dae": {"width": 8, "blocks": 1, "corruption": "defects", "mark": 1.0, "tile": 0},
 }
 PAIRS = {
-    "ae": {"bank", "surprise", "repair", "marked"},
+    "ae": {"bank", "layout", "surprise", "repair", "marked"},
     "vae": {"surprise", "repair", "marked"},
     "vqvae": {"repair", "marked"},
     "mae": {"surprise", "repair", "marked"},
@@ -98,7 +99,13 @@ def test_every_score_keeps_the_contract(name: str, preset: str, models: dict[str
     again = part(model)
     again.restore(score.arrays())
     torch.testing.assert_close(again.score(x), values, rtol=1e-5, atol=1e-6)
-    if name in ("bank", "price", "mean", "pca"):  # what others make of a network of two epochs, nobody can say
+    if name in (
+        "bank",
+        "layout",
+        "price",
+        "mean",
+        "pca",
+    ):  # what others make of a network of two epochs, nobody can say
         stripes = torch.where(torch.arange(18) % 2 == 0, 1.0, 0.0).expand(1, 1, 18, 18).contiguous()
         assert float(score.score(stripes)) > float(score.score(images_of(squares, 40)).median())
 
@@ -141,6 +148,22 @@ def test_the_bank_is_the_nearest_neighbour_of_every_cell(models: dict[str, Model
     assert brute.min() > 0
     torch.testing.assert_close(bank.map(x).mean((1, 2)), brute.mean((1, 2)), rtol=0.1, atol=0.05)
     assert len(stages_of(model)) == len(features(model, x)) >= 1
+
+
+def test_the_layout_is_the_nearest_image_in_whitened_components(models: dict[str, Model], squares: ImageSet) -> None:
+    model = models["vqvae"]
+    layout = Layout(model)
+    layout.fit(squares)
+    count = len(layout.kept)
+    assert count == len(squares)
+    assert len(layout.components) == count // 2
+    torch.testing.assert_close(layout.kept.var(0), torch.ones(count // 2), rtol=1e-2, atol=1e-2)
+    known = images_of(squares, 6)
+    assert layout.score(known).max() < 0.05  # an image that is kept lies nowhere but where it is
+    x = 1 - known
+    rows = torch.stack([(layout.kept - place).norm(dim=1).min() for place in layout._placed(layout._pooled(x))])
+    torch.testing.assert_close(layout.score(x), rows, rtol=1e-3, atol=1e-3)
+    assert rows.min() > 1
 
 
 def test_a_coreset_covers_as_the_greedy_one_does() -> None:
