@@ -1,6 +1,7 @@
 """How well odd images are found by models that saw normal ones alone; nothing is pretrained.
 
-    tile       magnetic tile: 180 free images to learn from, the other 80 and all 392 defects to test; splits by seed
+    tile       magnetic tile: 180 free images to learn from, the other 80 and all 392 defects to test; splits by seed,
+               such that photographs of one tile are on one side, or anyhow: --twins (twins.py says why it matters)
     fashion    Fashion-MNIST: each class in turn is normal; its training images to learn from, all test images
     pneumonia  PneumoniaMNIST: normal chest X-rays to learn from, the official test images
     alarms     Fashion-MNIST, one class: 1 % of false alarms promised by one half of its unseen images, and measured
@@ -15,7 +16,7 @@ Data: Huang, Qiu and Yuan, "Surface defect saliency of magnetic tile" (2020); Xi
 "Fashion-MNIST" (2017); Yang et al., "MedMNIST v2" (2023).
 
 Run: python benchmarks/anomaly.py [--part tile] [--minutes 10] [--seeds 3] [--preset dae] [-s width=32] [--most N]
-     [--score auto] [--alone]
+     [--score auto] [--alone] [--twins]
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ from apercu.tasks.anomaly import Anomaly
 from apercu.training import Training
 
 from record import SHARED, Record
+from twins import drawn
 
 PARTS = ("tile", "fashion", "pneumonia", "alarms")
 SIDE, LEARNT = 256, 180
@@ -79,15 +81,16 @@ def scaled(most: int | None) -> Path:
     return folder
 
 
-def tile_split(seed: int, most: int | None) -> Images:
-    """Links to the scaled images in the layout of the field, and what is in there."""
-    source, root = scaled(most), CACHE / f"split-{seed}-{most or 'all'}"
+def tile_split(seed: int, most: int | None, twins: bool = False) -> Images:
+    """Links to the scaled images in the layout of the field, and what is in there; `twins`: images of one tile may be
+    on both sides."""
+    source, root = scaled(most), CACHE / f"split-{seed}-{most or 'all'}{'-twins' if twins else ''}"
     shutil.rmtree(root, ignore_errors=True)
     free = sorted(source.glob("free/*.png"))
-    order = np.random.default_rng(seed).permutation(len(free))
-    learnt = LEARNT if most is None else len(free) * 2 // 3
-    for rank, k in enumerate(order.tolist()):
-        _link(free[k], root / ("train" if rank < learnt else "test") / "good" / free[k].name)
+    count = LEARNT if most is None else len(free) * 2 // 3
+    anyhow = np.random.default_rng(seed).permutation(len(free)).argsort() < count
+    for file, learnt in zip(free, anyhow if twins else drawn(free, count, seed), strict=True):
+        _link(file, root / ("train" if learnt else "test") / "good" / file.name)
     for file in sorted(source.glob("*/*.png")):
         if file.parent.name != "free":
             mask = file.stem.endswith("_mask")
@@ -182,17 +185,16 @@ def _rounded(value: Any) -> Any:  # noqa: ANN401
     return round(value, 4) if isinstance(value, float) else value
 
 
-def main(parts: list[str], bench: dict[str, Any], seeds: int, most: int | None) -> None:
+def main(parts: list[str], bench: dict[str, Any], seeds: int, most: int | None, twins: bool) -> None:
     """Figure by figure; what is there is not measured again."""
     name = "anomaly" if most is None else "anomaly-trial"
     record = Record(name, f"normal images alone, scores chosen without real defects; {SPLITS} splits for false alarms")
     how = f"{bench['preset']} {bench['settings']}, {bench['score']}, {bench['minutes']:g} minutes"
     if "tile" in parts:
+        name = "tile with twins" if twins else "tile"
         for seed in range(seeds):
-            split = partial(tile_split, seed, most)
-            record.once(
-                f"tile, {how}, split {seed}", lambda s=seed, d=split: Bench(**bench, seed=s).measure(d(), "", "tile")
-            )
+            one, split = Bench(**bench, seed=seed), partial(tile_split, seed, most, twins)
+            record.once(f"{name}, {how}, split {seed}", lambda b=one, d=split, n=name: b.measure(d(), "", n))
     if "fashion" in parts or "alarms" in parts:
         data = fewer(open_images(SHARED / "fashion_mnist"), most)
         one = Bench(**bench, seed=0)
@@ -220,6 +222,7 @@ if __name__ == "__main__":
     parser.add_argument("--preset", default=FOR_TASKS["anomaly"][0])
     parser.add_argument("-s", "--setting", action="append", default=[])
     parser.add_argument("--most", type=int)
+    parser.add_argument("--twins", action="store_true", help="images of one tile may be on both sides of a split")
     parser.add_argument("--score", default="auto")
     parser.add_argument("--alone", action="store_true", help="each score by itself too")
     arguments = parser.parse_args()
@@ -232,4 +235,4 @@ if __name__ == "__main__":
         "score": arguments.score,
         "alone": arguments.alone,
     }
-    main(arguments.part or list(PARTS), way, arguments.seeds, arguments.most)
+    main(arguments.part or list(PARTS), way, arguments.seeds, arguments.most, arguments.twins)
