@@ -224,6 +224,9 @@ def test_what_cannot_be_is_said_with_advice(
         Anomaly(model, rate=0)
     with pytest.raises(ApercuError, match="no normal images"):
         Anomaly(model).fit(images.subset([]))
+    good = np.flatnonzero(images.labels == images.classes.index("good"))
+    with pytest.raises(ApercuError, match="one normal image does not tell"):
+        Anomaly(model).fit(images.subset(good[:1]))
 
 
 def test_sixteen_bits_and_colour_stay_what_they_are(tmp_path: Path) -> None:

@@ -166,6 +166,15 @@ def test_the_layout_is_the_nearest_image_in_whitened_components(models: dict[str
     assert rows.min() > 1
 
 
+def test_images_of_any_size_have_a_layout(models: dict[str, Model]) -> None:
+    rng = np.random.default_rng(0)
+    images = open_images([rng.integers(0, 255, (1, n, n + 4), dtype=np.uint8) for n in (12, 40, 90, 33)]).split("all")
+    layout = Layout(models["vqvae"])
+    layout.fit(images)
+    known = torch.cat([layout.score(x) for x in layout.batches(images)])
+    assert known.abs().max() < 1e-3
+
+
 def test_a_coreset_covers_as_the_greedy_one_does() -> None:
     rng = np.random.default_rng(0)
     points = torch.from_numpy(rng.normal(size=(200, 3)).astype(np.float32))

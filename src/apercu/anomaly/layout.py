@@ -50,7 +50,13 @@ class Layout(Score):
     def _pooled(self, x: Tensor) -> Tensor:
         """(B, C, H, W) → (B, F)."""
         maps = (values.float() for values in encoded(self.model, x)[1])
-        return torch.cat([F.adaptive_avg_pool2d(values, _cells(values)).flatten(1) for values in maps], 1)
+        return torch.cat([F.adaptive_avg_pool2d(values, self._cells(values)).flatten(1) for values in maps], 1)
+
+    def _cells(self, values: Tensor) -> tuple[int, int]:
+        """8×8; fewer where maps have fewer, which then is so for every image."""
+        if not self.model.network.fixed_size:
+            return CELLS, CELLS
+        return min(CELLS, values.shape[2]), min(CELLS, values.shape[3])
 
     def _placed(self, rows: Tensor) -> Tensor:
         """(B, F) → (B, K)."""
@@ -69,8 +75,3 @@ class Layout(Score):
         """Take them back."""
         for name in ("mean", "spread", "components", "kept"):
             setattr(self, name, as_tensor(arrays[name], self.model))
-
-
-def _cells(values: Tensor) -> tuple[int, int]:
-    """8×8, or as many as there are."""
-    return min(CELLS, values.shape[2]), min(CELLS, values.shape[3])

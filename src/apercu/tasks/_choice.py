@@ -79,10 +79,12 @@ def learn(model: Model, score: str, learnt: ImageSet, held_out: ImageSet, odd: I
     `odd`: images with known defects, of which there may be none.
 
     Raises:
-        ApercuError: no normal image, or no such score.
+        ApercuError: fewer than two normal images, or no such score.
     """
     if len(learnt) == 0:
         raise ApercuError("there are no normal images here to learn from")
+    if len(learnt) == 1:
+        raise ApercuError("one normal image does not tell what may vary; give more of them, tens at least")
     about: dict[str, Any] = {"normal": len(learnt), "held_out": len(held_out)}
     if len(held_out) < LEAST:
         held_out = learnt
