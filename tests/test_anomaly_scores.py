@@ -26,6 +26,7 @@ from apercu.api import Model
 from apercu.data.images import ImageSet
 from apercu.data.open import open_images
 from apercu.metrics import ssim
+from apercu.tasks._choice import learn
 from apercu.training import Training
 from tests.conftest import shapes
 
@@ -263,3 +264,14 @@ def test_what_a_batch_is_asked_for_is_made_once_and_not_for_another_model(
     assert encoded(first, x)[0] is encoded(first, x)[0]
     assert not torch.equal(drawn(second, x), again)
     assert drawn(first, x.clone()) is not again
+
+
+def test_without_images_held_out_scores_are_measured_on_some_that_they_were_not_fitted_to(
+    models: dict[str, Model], squares: ImageSet
+) -> None:
+    learnt = learn(models["vqvae"], "layout", squares, squares.subset([]), squares.subset([]), 0)
+    assert learnt.about["held_out"] == 0  # they promise nothing all the same: the network has seen them
+    assert len(learnt.known) == len(squares) // 3
+    assert learnt.detector.members[0].scale.centre > 0.1
+    few = learn(models["vqvae"], "layout", squares.subset([0, 1, 2]), squares.subset([]), squares.subset([]), 0)
+    assert few.detector.members[0].scale.spread == 1  # of distances that are all zero

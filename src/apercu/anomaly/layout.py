@@ -22,6 +22,8 @@ from apercu.data.images import ImageSet
 __all__ = ["Layout"]
 
 CELLS, COMPONENTS, MOST = 8, 128, 5000
+SAME = 1e-3
+"""Nearer than that, two images are the same, but for rounding."""
 EXACT = "donot_use_mm_for_euclid_dist"  # by a product, what is near would lie anywhere nearby
 
 
@@ -65,7 +67,8 @@ class Layout(Score):
     def score(self, x: Tensor) -> Tensor:
         """(B, C, H, W) → (B,)."""
         placed = self._placed(self._pooled(x))
-        return torch.cdist(placed, self.kept, compute_mode=EXACT).amin(1)
+        apart = torch.cdist(placed, self.kept, compute_mode=EXACT).amin(1)
+        return torch.where(apart < SAME, 0, apart)
 
     def arrays(self) -> Arrays:
         """μ and σ, (F,), Λ^(−½) U, (K, F), and normal images, (n, K)."""

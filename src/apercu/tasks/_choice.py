@@ -87,7 +87,7 @@ def learn(model: Model, score: str, learnt: ImageSet, held_out: ImageSet, odd: I
         raise ApercuError("one normal image does not tell what may vary; give more of them, tens at least")
     about: dict[str, Any] = {"normal": len(learnt), "held_out": len(held_out)}
     if len(held_out) < LEAST:
-        held_out = learnt
+        learnt, held_out = _parted(learnt, seed)
     names = possible(model) if score == AUTO else score.split(PLUS)
     detector = Detector(model, [Member(name, make(model, name, seed)) for name in names])
     detector.fit(learnt)
@@ -111,6 +111,18 @@ def learn(model: Model, score: str, learnt: ImageSet, held_out: ImageSet, odd: I
         _edge(detector, held_out, seed),
         about,
     )
+
+
+def _parted(images: ImageSet, seed: int) -> tuple[ImageSet, ImageSet]:
+    """Two thirds to fit scores to, and one to measure them on: an image that a score was fitted to is too near to it.
+
+    The network has learnt from both, so they promise nothing. Too few to be parted stand on both sides.
+    """
+    order = np.random.default_rng(seed).permutation(len(images))
+    count = len(images) // 3
+    if count < LEAST:
+        return images, images
+    return images.subset(np.sort(order[count:])), images.subset(np.sort(order[:count]))
 
 
 def _thinned(values: NDArray[Scalar], count: int) -> NDArray[Scalar]:
