@@ -9,8 +9,8 @@
 
 Magnetic tile images, which have many sizes, are scaled so that the shorter side has 256 pixels, and keep their shape.
 The network learns from tiles of them and sees test images whole. Each figure has the score that was chosen without real
-defects; with --alone there is also, for the record, what each score by itself would have given. Models are kept in
-build/anomaly, and a training that was stopped goes on from its checkpoint.
+defects, or the one that --score gives; with --alone there is also, for the record, what each score by itself would have
+given. Models are kept in build/anomaly, and a training that was stopped goes on from its checkpoint.
 
 Data: Huang, Qiu and Yuan, "Surface defect saliency of magnetic tile" (2020); Xiao, Rasul and Vollgraf,
 "Fashion-MNIST" (2017); Yang et al., "MedMNIST v2" (2023).

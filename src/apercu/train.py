@@ -223,10 +223,10 @@ class _Run:
         first = min(20.0, 0.05 * budget)
         plans = sum(spent >= moment for moment in (first, *(share * budget for share in PLANNED)))
         steps, seconds = state.step - self.clocked[0], spent - self.clocked[1]
-        if plans > state.plans and self._first_says(seconds >= first):
+        if plans > state.plans and seconds >= first:  # all processes have the first one's clock
             spreading = SPREADING if self.beliefs is not None and not self.beliefs.complete else 0.0
             left = (0.92 - spreading) * budget - spent
-            state.steps = self._first_says(state.step + max(1, int(left * steps / max(seconds, 1e-9))))
+            state.steps = state.step + max(1, int(left * steps / max(seconds, 1e-9)))
             state.plans = plans
             self.save()
 

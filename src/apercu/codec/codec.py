@@ -40,6 +40,7 @@ from apercu.types import Grid
 WHITE = 255
 """White of the images whose levels half precision can tell apart."""
 MANY, SMALL = 1000, 1_000_000
+"""Images that are coded at a time, at most, while they have so many numbers together."""
 TABLES, EXACT = "compress.safetensors", "lossless.safetensors"
 
 
@@ -102,7 +103,7 @@ class Codec:
         for batch in in_order(images, together(spec.dimensions), self.model.device):
             height, width = batch.x.shape[2:]
             head = Head(height, width, spec.channels, spec.maximum, quality=point, lossless=lossless)
-            symbols, grid = self._symbols(batch.x, point)
+            symbols, grid = self._symbols(batch.x, head)
             index = batch.index.cpu().numpy()
             laid = symbols.numpy().reshape(len(symbols), *grid, -1)
             streams = [self.writer.encode(laid, point)]
@@ -111,11 +112,11 @@ class Codec:
                 streams.append(self._exact().encode(pixels, symbols, grid, int(spec.maximum), usual))
             yield [(k, Coded(head, tuple(each))) for k, *each in zip(index.tolist(), *streams, strict=True)]
 
-    def _symbols(self, x: torch.Tensor, point: int) -> tuple[torch.Tensor, Grid]:
-        """Symbols (B, N, S) of pixels (B, C, H, W), and their grid."""
+    def _symbols(self, x: torch.Tensor, head: Head) -> tuple[torch.Tensor, Grid]:
+        """Symbols (B, N, S) of pixels (B, C, H, W) that such a head describes, and their grid."""
         if self.tiled is not None:
-            return self.tiled.encode(x, point)
-        with torch.no_grad(), at(self.model.network, point), self._fast(self.model.recipe.image.maximum):
+            return self.tiled.encode(x, head.quality)
+        with torch.no_grad(), at(self.model.network, head.quality), self._fast(head.maximum):
             code = self.model.network.encode(x)
         return self.symbols.of(code).cpu(), code.grid
 
@@ -166,7 +167,7 @@ class Codec:
 
     def _fast(self, maximum: float) -> torch.autocast:
         """Half precision for 8-bit images, where the machine is faster in it: nothing of it enters the symbols' tables,
-        so that files are read alike, and a picture differs by a level at most here and there."""
+        so that files are read alike, and a picture differs by a level or two here and there."""
         device = self.model.device
         return torch.autocast(device, torch.bfloat16, enabled=maximum == WHITE and fast_bf16(device))
 
