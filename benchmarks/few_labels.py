@@ -46,7 +46,7 @@ class Row:
     training: dict[str, Any] = field(default_factory=dict)
 
 
-CLOTHES = {"width": 16, "domain": "objects", "lam": 7840.0}
+CLOTHES = {"width": 32, "domain": "objects", "lam": 7840.0}
 ROWS = {
     "mnist-10": Row("mnist", 10, 20, 12, 0.985, 0.991, {"width": 16, "teach": "sure"}),
     "mnist-5": Row("mnist", 5, 20, 12, 0.975, 0.986, {"width": 16, "teach": "sure"}),

@@ -186,6 +186,24 @@ def test_a_damaged_image_does_not_cost_the_others(folders: dict[str, Path], tmp_
     assert (said.answer["n"], [row["file"] for row in said.answer["failed"]]) == (23, ["a/00.png"])
 
 
+def test_an_image_of_another_size_does_not_cost_the_others(folders: dict[str, Path], tmp_path: Path) -> None:
+    photos, model = draw(tmp_path / "photos"), folders["vae_cnn"]
+    Image.fromarray(np.zeros((9, 7), np.uint8)).save(photos / "a" / "00.png")
+    said = run("encode", model, photos, "-o", tmp_path / "codes", "--json")
+    assert (said.status, said.answer["n"]) == (2, 23)
+    small = run("compress", model, photos, "-o", tmp_path / "small", "--json")
+    assert (small.status, len(small.answer["images"])) == (2, 23)
+    for failed in (said.answer["failed"], small.answer["failed"]):
+        assert [row["file"] for row in failed] == ["a/00.png"]
+        assert "is 9×7, this model was trained on 8×8; take size=8x8" in failed[0]["reason"]
+    named = run("classify", model, photos, "--json")
+    assert len(named.answer["predictions"]) == 23
+    assert "left out: a/00.png: is 9×7" in named.err
+    only = run("classify", model, photos / "a" / "00.png")
+    assert only.status == 2
+    assert "open the images with size=8x8" in only.err
+
+
 def test_other_codes_are_refused_in_one_sentence(
     folders: dict[str, Path], kept: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -14,7 +14,8 @@ from sklearn.datasets import make_moons
 
 from apercu import spread as module
 from apercu.augment.mixup import mixed
-from apercu.beliefs import MOMENTS, Beliefs
+from apercu.beliefs import MOMENTS, Beliefs, axes_of, maps
+from apercu.data.batches import in_order
 from apercu.data.images import ImageSet
 from apercu.objective import TEMPERATURE, contrast, taught
 from apercu.spread import ALPHA, NEIGHBOURS, POWER, balanced, confidence, principal_axes, spread
@@ -130,6 +131,20 @@ def test_beliefs_begin_with_the_labels_and_grow(drawn: ImageSet) -> None:
         assert beliefs.due(1.0)
         beliefs.rounds += 1
     assert not beliefs.due(1.0)
+
+
+def test_what_is_taught_joins_neighbours_and_the_networks_own_answers(drawn: ImageSet) -> None:
+    images, model = few(drawn), fresh("vae_cnn", drawn)
+    beliefs = Beliefs(images)
+    beliefs.renew(model, "cpu", torch.autocast("cpu", enabled=False))
+    points = axes_of(model, images, "cpu").directions(maps(model, images, "cpu"))
+    near = spread(points, images.labels, len(images.classes))
+    with torch.no_grad():
+        own = [model(batch, noise=False, decode=False).heads["label"].softmax(1) for batch in in_order(images, 7)]
+    both = (near + torch.cat(own).numpy()) ** 2
+    unknown = images.labels < 0
+    expected = (both / both.sum(1, keepdims=True))[unknown]
+    np.testing.assert_allclose(beliefs.answers.numpy()[unknown], expected, atol=2e-3)
 
 
 def test_where_every_label_is_known_they_are_all_that_is_taught(drawn: ImageSet) -> None:

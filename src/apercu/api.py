@@ -19,9 +19,9 @@ from torch import Tensor
 from apercu import store
 from apercu.bottlenecks.base import Quantizer
 from apercu.data.batches import in_order, unread
-from apercu.data.conform import Wanted, conform
+from apercu.data.conform import Wanted, conform, of_size
 from apercu.data.convert import Fit
-from apercu.data.images import ImageSet
+from apercu.data.images import ImageSet, Problem
 from apercu.data.recalled import Recalled
 from apercu.engine import choose_device
 from apercu.errors import ApercuError
@@ -90,6 +90,10 @@ class Model:
         if isinstance(opened.pixels, Recalled) and opened.pixels.fingerprint != self.fingerprint:
             raise ApercuError("these codes were made with another model, or before this one changed; encode them again")
         return opened
+
+    def of_size(self, images: ImageSet) -> tuple[ImageSet, list[Problem]]:
+        """Those of the images whose size this model can take, and why not the others."""
+        return of_size(images, Wanted(self.recipe.image, self.network.fixed_size))
 
     def outputs(self, images: ImageSet, decode: bool = True) -> Iterator[tuple[Batch, Output]]:
         """Run the model over the images batch by batch, without noise and without gradients.

@@ -1,7 +1,12 @@
 """What is believed of the class of every training image; it grows while the network learns.
 
-First the labels alone; then, at a few moments of training, what they say of all images when they are spread over a
-graph of the maps of the encoder.
+First the labels alone; then, at a few moments of training,
+
+    a ∝ (g + p(y | z))²,  g: what labels say of all images when they are spread over a graph of the encoder's maps,
+
+the mean of both, as each is right where the other is not: neighbours while there are few labels, the network's own
+answers when there are more. Li, Xiong and Hoi, "CoMatch: semi-supervised learning with contrastive graph
+regularization" (2021) let neighbours and answers correct each other in a like manner.
 """
 
 from __future__ import annotations
@@ -60,13 +65,15 @@ class Beliefs(nn.Module):
 
     @torch.no_grad()
     def renew(self, model: Autoencoder, device: str, precision: AbstractContextManager[object]) -> None:
-        """Spread the labels over a graph of what `model` makes of the images now."""
+        """Spread the labels over a graph of what `model` makes of the images now, and ask it for its own answers."""
         model.eval()
         with precision:
             axes = axes_of(model, self.images, device)
             points = axes.directions(maps(model, self.images, device))
-        found = spread(points, self.images.labels, len(self.images.classes)) ** SHARPER
-        self.answers.copy_(torch.from_numpy(found / found.sum(1, keepdims=True)))
+            own = np.concatenate(list(answers(model, self.images, device)))
+        near = spread(points, self.images.labels, len(self.images.classes))
+        both = np.where((self.images.labels >= 0)[:, None], near, near + own) ** SHARPER
+        self.answers.copy_(torch.from_numpy(both / both.sum(1, keepdims=True)))
         self.rounds += 1
 
 
@@ -75,6 +82,14 @@ def maps(model: Autoencoder, images: ImageSet, device: str) -> Iterator[NDArray[
     """What the encoder makes of the images before a dense layer takes it together, batch by batch, (b, L)."""
     for batch in in_order(images, BATCH, device):
         yield model.encoder.maps(batch.x).flatten(1).float().cpu().numpy()
+
+
+@torch.no_grad()
+def answers(model: Autoencoder, images: ImageSet, device: str) -> Iterator[NDArray[np.float64]]:
+    """p(y | z) of the images by the model's head, batch by batch, (b, K)."""
+    for batch in in_order(images, BATCH, device):
+        found = model(batch, noise=False, decode=False).heads["label"].softmax(1)
+        yield found.double().cpu().numpy()
 
 
 def axes_of(model: Autoencoder, images: ImageSet, device: str) -> Axes:

@@ -129,7 +129,11 @@ class _Run:
         self.failed += problems
         if images is None:
             return
+        rows_of = dict(zip(images.ids, read, strict=True))
+        images, others = self.model.of_size(images)
+        self.failed += others
         images = self.model.images(images)
+        read = [rows_of[name] for name in images.ids]
         names = [entries[row].id for row in read]
         same = [self.hashes.get(name) == bytes(digest) for name, digest in zip(names, images.hashes, strict=True)]
         touched = [name for name, alike in zip(names, same, strict=True) if alike and self._changed(seen, name)]

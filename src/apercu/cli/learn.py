@@ -27,7 +27,10 @@ class View:
     channels: int | None
 
     def whole(self, model: Model, images: str) -> Images:
-        """All splits; of an archive that the model wrote, what its bytes say."""
+        """All splits; of an archive that the model wrote, what its bytes say.
+
+        Images of a size that the model cannot take are among the problems, where there are others.
+        """
         from apercu.codec.archived import is_archive, open_archive
         from apercu.data.opening import Opening
 
@@ -43,7 +46,7 @@ class View:
             fit=self.fit or usual.fit,
             channels=self.channels or usual.channels,
         )
-        return opening.open(images, 0)
+        return _of_size(model, opening.open(images, 0))
 
     def open(self, model: Model, images: str, split: str, labels: str | None = None) -> ImageSet:
         """The images of one split as the model sees them; `labels` is a CSV file that says what they are."""
@@ -90,6 +93,14 @@ class Lesson:
         if self.shots is not None:
             count = _count(opened, self.shots)
         return opened if count is None else _labelled(opened, count, seed)
+
+
+def _of_size(model: Model, opened: Images) -> Images:
+    (train, *found), (val, *more), (test, *most) = (model.of_size(opened.split(n)) for n in ("train", "val", "test"))
+    if not len(train) + len(val) + len(test):
+        return opened  # which is then refused as a whole
+    problems = [*opened.problems, *(problem for part in found + more + most for problem in part)]
+    return replace(opened, train=train, val=val, test=test, problems=problems)
 
 
 def names_file(labels: str | None) -> bool:

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apercu.data.convert import Fit
-from apercu.data.images import ImageSet
+from apercu.data.images import ImageSet, Problem
 from apercu.data.open import Images, open_images
 from apercu.errors import ApercuError
 from apercu.types import ImageSpec
 
+_RESIZED = "size={0}x{1} and fit=resize, crop or pad (--size {0}x{1} --fit resize)"
 KIND = {1: "grey", 3: "colour"}
 
 
@@ -49,6 +50,25 @@ def conform(images: object, wanted: Wanted, split: str = "all") -> ImageSet:
     return _check(chosen, wanted)
 
 
+def of_size(images: ImageSet, wanted: Wanted) -> tuple[ImageSet, list[Problem]]:
+    """Those of the images whose size the model can take, and why not the others."""
+    if not wanted.fixed_size:
+        return images, []
+    size = (wanted.spec.height, wanted.spec.width)
+    fits = (images.sizes == size).all(1)
+    problems = [
+        Problem(images.ids[k], _other_size(images, k, wanted.spec) + "take " + _RESIZED.format(*size))
+        for k in np.flatnonzero(~fits).tolist()
+    ]
+    spec = replace(images.spec, height=size[0], width=size[1], uniform=True)
+    return replace(images.subset(fits), spec=spec), problems
+
+
+def _other_size(images: ImageSet, index: int, spec: ImageSpec) -> str:
+    height, width = images.sizes[index]
+    return f"is {height}×{width}, this model was trained on {spec.height}×{spec.width}; "
+
+
 def _in_stored_values(images: Any, spec: ImageSpec) -> NDArray[Any]:  # noqa: ANN401
     """An array that holds the values that the model's own images were stored with, in their type."""
     array: NDArray[Any] = np.asarray(images.detach().cpu() if hasattr(images, "detach") else images)
@@ -81,10 +101,6 @@ def _check(images: ImageSet, wanted: Wanted) -> ImageSet:
     if wanted.fixed_size:
         other = np.flatnonzero((images.sizes != (want.height, want.width)).any(axis=1))
         if len(other):
-            height, width = images.sizes[other[0]]
-            raise ApercuError(
-                f"{images.ids[other[0]]} is {height}×{width}, this model was trained on {want.height}×{want.width}; "
-                f"open the images with size={want.height}x{want.width} and fit=resize, crop or pad "
-                f"(--size {want.height}x{want.width} --fit resize)"
-            )
+            words = f"{images.ids[other[0]]} {_other_size(images, other[0], want)}"
+            raise ApercuError(words + "open the images with " + _RESIZED.format(want.height, want.width))
     return images

@@ -102,10 +102,10 @@ def vae_cnn(
     """VAE and classifier trained end to end: ELBO of every image + `lam` · cross-entropy of the labelled ones.
 
     Unlabelled images also take part in recognition: strong views of them must be given an answer. `teach` neighbours
-    takes it from labelled images that look alike to the network, which first learns to tell images apart; sure takes
-    the network's own where it is sure. `lam` 0 takes one nat of label for each value of the image, so that the parts
-    pull about equally hard; `augment` is the strength of the views, 0 for none and nothing taught; `domain` is what
-    the images show, which decides how they may be varied.
+    takes it from labelled images that look alike to the network, which first learns to tell images apart, and from the
+    network itself; sure takes the network's own alone, where it is sure. `lam` 0 takes one nat of label for each value
+    of the image, so that the parts pull about equally hard; `augment` is the strength of the views, 0 for none and
+    nothing taught; `domain` is what the images show, which decides how they may be varied.
     """
     weight = lam or float(image.dimensions)
     network, decoder, pixel = both_ends(image, encoder, likelihood, dim, width, hidden)
