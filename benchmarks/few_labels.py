@@ -48,8 +48,8 @@ class Row:
 
 CLOTHES = {"width": 32, "domain": "objects", "lam": 7840.0}
 ROWS = {
-    "mnist-10": Row("mnist", 10, 20, 12, 0.985, 0.991, {"width": 16, "teach": "sure"}),
-    "mnist-5": Row("mnist", 5, 20, 12, 0.975, 0.986, {"width": 16, "teach": "sure"}),
+    "mnist-10": Row("mnist", 10, 20, 12, 0.985, 0.991, {"width": 16}),
+    "mnist-5": Row("mnist", 5, 20, 12, 0.975, 0.986, {"width": 16}),
     "fashion-10": Row("fashion_mnist", 10, 12, 15, 0.78, 0.84, CLOTHES, {"ema": 0.995}),
     "fashion-100": Row("fashion_mnist", 100, 12, 15, 0.875, 0.905, CLOTHES, {"ema": 0.995}),
     "fashion-all": Row("fashion_mnist", 0, 20, 15, 0.935, 0.95, {"width": 16, "domain": "objects"}),

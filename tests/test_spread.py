@@ -18,6 +18,7 @@ from apercu.beliefs import MOMENTS, Beliefs, axes_of, maps
 from apercu.data.batches import in_order
 from apercu.data.images import ImageSet
 from apercu.objective import TEMPERATURE, contrast, taught
+from apercu.shares import adjusted
 from apercu.spread import ALPHA, NEIGHBOURS, POWER, balanced, confidence, principal_axes, spread
 from apercu.train import train
 from apercu.types import Batch, Code, Output
@@ -105,6 +106,51 @@ def test_directions_have_length_one_along_the_axes_of_a_sample() -> None:
     np.testing.assert_allclose(np.linalg.norm(points, axis=1), 1, rtol=1e-5)
 
 
+def test_shares_are_found_where_the_labels_were_drawn_evenly() -> None:
+    rng, truth = np.random.default_rng(0), np.array([0.2, 0.8])
+    y = rng.choice(2, 4000, p=truth)
+    odds = rng.normal(4.0 * (y - 0.5) * 2, 8**0.5)  # exact log-odds of two Gaussians under equal shares
+    answers = 1 / (1 + np.exp(np.stack([odds, -odds], 1)))
+    found, shares = adjusted(answers, np.array([0.5, 0.5]))
+    assert 0.7 < shares[1] < 0.82  # nearly all the way, as answers are nearly sure
+    assert (found.argmax(1) == y).mean() > (answers.argmax(1) == y).mean()
+    np.testing.assert_allclose(found.sum(1), 1)
+
+
+def test_answers_that_say_nothing_leave_the_shares_as_they_were() -> None:
+    usual = np.array([0.3, 0.3, 0.4])
+    flat = np.tile([[0.34, 0.33, 0.33]], (500, 1))
+    found, shares = adjusted(flat, usual)
+    np.testing.assert_allclose(shares, usual, atol=0.01)
+    np.testing.assert_allclose(found, flat, atol=0.01)
+    assert adjusted(flat[:0], usual)[0].shape == (0, 3)
+
+
+def test_a_label_is_judged_by_all_others() -> None:
+    points, labels, _ = crowds(60)
+    labels[3:12] = np.arange(9) % 3
+    known = np.flatnonzero(labels >= 0)
+    order = np.concatenate([known, np.flatnonzero(labels < 0)])
+    given = np.eye(3)[labels[known]]
+    _, judged, apart = module._diffused(points[order], given)
+    assert list(judged) == list(range(12))
+    for k in (0, 5, 11):
+        without = given.copy()
+        without[k] = 0
+        left_out = module._diffused(points[order], without)[0][k]
+        np.testing.assert_allclose(apart[k], left_out, rtol=1e-3, atol=1e-6)
+
+
+def test_answers_are_as_sharp_as_labels_explain_each_other() -> None:
+    own = np.eye(3)[np.arange(30) % 3]
+    right, wrong = 0.5 * own + 0.5 / 3, 0.5 * np.roll(own, 1, 1) + 0.5 / 3
+    assert module._power(right, own, own) > 16
+    mixed_up = np.where((np.arange(30) % 5 == 0)[:, None], wrong, right)
+    assert 1 < module._power(mixed_up, own, own) < 4
+    assert module._power(wrong, own, own) == 1
+    assert module._power(wrong[:3], own[:3], own[:3]) == 1  # the only labels of their classes
+
+
 def few(images: ImageSet) -> ImageSet:
     """Two labels of each class."""
     labels = np.full(len(images), -1)
@@ -138,11 +184,13 @@ def test_what_is_taught_joins_neighbours_and_the_networks_own_answers(drawn: Ima
     beliefs = Beliefs(images)
     beliefs.renew(model, "cpu", torch.autocast("cpu", enabled=False))
     points = axes_of(model, images, "cpu").directions(maps(model, images, "cpu"))
-    near = spread(points, images.labels, len(images.classes))
     with torch.no_grad():
-        own = [model(batch, noise=False, decode=False).heads["label"].softmax(1) for batch in in_order(images, 7)]
-    both = (near + torch.cat(own).numpy()) ** 2
+        said = [model(batch, noise=False, decode=False).heads["label"].softmax(1) for batch in in_order(images, 7)]
     unknown = images.labels < 0
+    own, shares = adjusted(torch.cat(said)[torch.from_numpy(unknown)].double().numpy(), np.array([0.5, 0.5]))
+    near = spread(points, images.labels, len(images.classes), shares=shares)
+    near[unknown] += own
+    both = near**2
     expected = (both / both.sum(1, keepdims=True))[unknown]
     np.testing.assert_allclose(beliefs.answers.numpy()[unknown], expected, atol=2e-3)
 

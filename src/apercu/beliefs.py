@@ -4,9 +4,10 @@ First the labels alone; then, at a few moments of training,
 
     a ∝ (g + p(y | z))²,  g: what labels say of all images when they are spread over a graph of the encoder's maps,
 
-the mean of both, as each is right where the other is not: neighbours while there are few labels, the network's own
-answers when there are more. Li, Xiong and Hoi, "CoMatch: semi-supervised learning with contrastive graph
-regularization" (2021) let neighbours and answers correct each other in a like manner.
+both with classes as frequent as the network finds them among these images (`shares.py`). The mean of both, as each is
+right where the other is not: neighbours while there are few labels, the network's own answers when there are more.
+Li, Xiong and Hoi, "CoMatch: semi-supervised learning with contrastive graph regularization" (2021) let neighbours and
+answers correct each other in a like manner.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from apercu.data.batches import in_order
 from apercu.data.images import ImageSet
 from apercu.model import Autoencoder
+from apercu.shares import adjusted
 from apercu.spread import Axes, principal_axes, spread
 from apercu.validate import sample_of
 
@@ -71,10 +73,20 @@ class Beliefs(nn.Module):
             axes = axes_of(model, self.images, device)
             points = axes.directions(maps(model, self.images, device))
             own = np.concatenate(list(answers(model, self.images, device)))
-        near = spread(points, self.images.labels, len(self.images.classes))
-        both = np.where((self.images.labels >= 0)[:, None], near, near + own) ** SHARPER
+        labels, unknown = self.images.labels, self.images.labels < 0
+        own[unknown], shares = adjusted(own[unknown], self._shares())
+        both = spread(points, labels, len(self.images.classes), shares=shares)
+        both[unknown] += own[unknown]
+        both **= SHARPER
         self.answers.copy_(torch.from_numpy(both / both.sum(1, keepdims=True)))
         self.rounds += 1
+
+    def _shares(self) -> NDArray[np.float64]:
+        """How frequent the classes are in what the network was taught so far, (K,)."""
+        known = torch.from_numpy(self.images.labels >= 0)
+        told = self.answers.cpu().double()
+        counts = told[~known].sum(0) if int(self.rounds) else told[known].sum(0)
+        return ((counts + 1) / (counts + 1).sum()).numpy()
 
 
 @torch.no_grad()

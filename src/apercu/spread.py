@@ -2,6 +2,8 @@
 
     W_ij = max(0, cos(f_i, f_j))⁴ among k nearest neighbours,  S = D^(−½) W D^(−½),  F = (I − α S)⁻¹ Y
 
+and the answers F, their rows brought to the sum 1, to the power at which labels explain each other best.
+
 Zhou et al., "Learning with local and global consistency" (2004), on the features of a network as in Iscen et al.,
 "Label propagation for deep semi-supervised learning" (2019). A few labels reach far images over many near ones, which
 no single answer of the network, however sure, can do.
@@ -11,31 +13,43 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 NEIGHBOURS, POWER, ALPHA = 10, 4, 0.99
 RANK = 64
 MOST = 20_000
 """Images in the graph; each other one takes the mean of its nearest in there."""
-ROUNDS, TURNS = 60, 30
+ROUNDS, CLOSE, TURNS = 60, 1e-5, 30
+JUDGED = 100
+"""Labels that are compared with what the others say of them, at most."""
+POWERS = np.geomspace(1, 32, 21)
 
 Features = NDArray[np.float32]
 Points = NDArray[np.float32]
 Answers = NDArray[np.float64]
 
 
-def spread(points: Points, labels: NDArray[np.int64], classes: int, seed: int = 0) -> Answers:
+def spread(
+    points: Points, labels: NDArray[np.int64], classes: int, seed: int = 0, shares: Answers | None = None
+) -> Answers:
     """What the labels say of every image: directions (n, R), (n,) with −1 where unknown → (n, classes).
 
     Rows sum to 1. Labelled images keep their label; where no labelled image is near, all classes are equally likely.
+    `shares`: how frequent the classes are among the others, (classes,), where that is known.
     """
     rng = np.random.default_rng(seed)
     known, unknown = np.flatnonzero(labels >= 0), np.flatnonzero(labels < 0)
     asked = np.sort(rng.permutation(known)[:MOST])
     inside = np.concatenate([asked, np.sort(rng.permutation(unknown)[: MOST - len(asked)])])
-    found = balanced(_diffused(points[inside], np.eye(classes)[labels[asked]]), len(asked))
+    given = np.eye(classes)[labels[asked]]
+    said, judged, apart = _diffused(points[inside], given)
+    found = balanced(_sharpened(said, _power(apart, given[judged], given)), len(asked), shares)
     answers = np.empty((len(points), classes))
     answers[inside] = found
     outside = np.setdiff1d(unknown, inside, assume_unique=True)
@@ -48,7 +62,7 @@ def spread(points: Points, labels: NDArray[np.int64], classes: int, seed: int = 
 def of_nearest(points: Points, answers: Answers, asked: Points) -> Answers:
     """The mean answer of the ten points that are nearest to each one asked: (n, R), (n, K), (m, R) → (m, K)."""
     weights, nearest = _neighbours(points, asked, NEIGHBOURS)
-    return _rows_to_one((weights[..., None] * answers[nearest]).sum(1))
+    return rows_to_one((weights[..., None] * answers[nearest]).sum(1))
 
 
 @dataclass(frozen=True)
@@ -82,28 +96,31 @@ def confidence(answers: Answers) -> NDArray[np.float64]:
     return np.clip(sure, 0.0, 1.0)
 
 
-def balanced(answers: Answers, fixed: int = 0) -> Answers:
-    """Answers whose classes are as frequent as a mean of what was said and of equal shares, by turns of scaling.
+def balanced(answers: Answers, fixed: int = 0, shares: Answers | None = None) -> Answers:
+    """Answers whose classes are as frequent as `shares` say, (K,), by turns of scaling.
 
-    The first `fixed` rows are labels and not counted. Classes whose labels lie in a crowd would otherwise take what is
-    between them and others; Sinkhorn and Knopp, "Concerning nonnegative matrices" (1967).
+    Without them, as a mean of what was said and of equal shares. The first `fixed` rows are labels and not counted.
+    Classes whose labels lie in a crowd would otherwise take what is between them and others; Sinkhorn and Knopp,
+    "Concerning nonnegative matrices" (1967).
     """
-    rows = _rows_to_one(answers)
+    rows = rows_to_one(answers)
     free = rows[fixed:]
     if not len(free):
         return rows
     said = free.mean(0)
-    goal = np.sqrt(np.maximum(said, 1e-12))
-    goal /= goal.sum()
+    goal = np.sqrt(np.maximum(said, 1e-12)) if shares is None else shares
+    goal = goal / goal.sum()
     for _ in range(TURNS):
-        free = _rows_to_one(free * (goal / np.maximum(free.mean(0), 1e-12)))
+        free = rows_to_one(free * (goal / np.maximum(free.mean(0), 1e-12)))
     return np.concatenate([rows[:fixed], free])
 
 
-def _diffused(points: Points, given: Answers) -> Answers:
-    """(I − α S)⁻¹ Y, where the first images are those with labels: (n, R), (m, K) → (n, K), at least 0."""
+def _diffused(points: Points, given: Answers) -> tuple[Answers, NDArray[np.int64], Answers]:
+    """(I − α S)⁻¹ Y, where the first images are those with labels: (n, R), (m, K) → (n, K), at least 0.
+
+    Then some of the labelled images, (j,), and what all labels but their own say of these, (j, K).
+    """
     from scipy.sparse import csr_matrix, diags, identity
-    from scipy.sparse.linalg import cg
 
     count = min(NEIGHBOURS, len(points) - 1)
     weights, nearest = _neighbours(points, points, count + 1)
@@ -112,10 +129,52 @@ def _diffused(points: Points, given: Answers) -> Answers:
     one_way = csr_matrix((weights.ravel().astype(np.float64), (rows, nearest.ravel())), (len(points), len(points)))
     both_ways = one_way + one_way.T
     scale = diags(np.asarray(both_ways.sum(1)).ravel().clip(1e-9) ** -0.5)
-    system = identity(len(points)) - ALPHA * (scale @ both_ways @ scale)
-    labels = np.zeros((len(points), given.shape[1]))
-    labels[: len(given)] = given
-    return np.stack([cg(system, column, maxiter=ROUNDS)[0] for column in labels.T], 1).clip(0.0)
+    classes = given.shape[1]
+    judged = np.unique(np.linspace(0, len(given) - 1, min(len(given), JUDGED)).astype(np.int64))
+    sources = np.zeros((len(points), classes + len(judged)))
+    sources[: len(given), :classes] = given
+    sources[judged, classes + np.arange(len(judged))] = 1
+    found = _solved((identity(len(points)) - ALPHA * (scale @ both_ways @ scale)).tocsr(), sources)
+    said, own = found[:, :classes].clip(0.0), found[judged, classes + np.arange(len(judged))]
+    return said, judged, (said[judged] - own[:, None] * given[judged]).clip(0.0)
+
+
+def _solved(system: csr_matrix, sources: Answers) -> Answers:
+    """System⁻¹ of every column by conjugate gradients, all columns at once; Hestenes and Stiefel (1952)."""
+    found, left = np.zeros_like(sources), sources.copy()
+    way, size = left.copy(), np.square(left).sum(0)
+    enough = CLOSE**2 * size
+    for _ in range(ROUNDS):
+        bent = system @ way
+        step = size / np.maximum((way * bent).sum(0), 1e-300)
+        found += step * way
+        left -= step * bent
+        before, size = size, np.square(left).sum(0)
+        if (size <= enough).all():
+            break
+        way = left + size / np.maximum(before, 1e-300) * way
+    return found
+
+
+def _power(apart: Answers, own: Answers, given: Answers) -> float:
+    """The power at which what other labels say of labelled images explains their own labels best, from 1 to 32.
+
+    `apart`, `own`: (j, K). Labels that are the only one of their class, in `given`, tell nothing.
+    """
+    told = own @ given.sum(0) > 1
+    if not told.any():
+        return 1.0
+    logs, truth = np.log(rows_to_one(apart[told]).clip(1e-9)), own[told].argmax(1)
+    likelihood = [
+        float((power * logs[np.arange(len(logs)), truth] - np.log(np.exp(power * logs).sum(1))).mean())
+        for power in POWERS
+    ]
+    return float(POWERS[int(np.argmax(likelihood))])
+
+
+def _sharpened(answers: Answers, power: float) -> Answers:
+    """Rows that sum to 1, to a power, and to 1 again."""
+    return rows_to_one(rows_to_one(answers) ** power)
 
 
 def _neighbours(among: Points, points: Points, count: int) -> tuple[Points, NDArray[np.int64]]:
@@ -128,7 +187,7 @@ def _neighbours(among: Points, points: Points, count: int) -> tuple[Points, NDAr
     return weights, nearest
 
 
-def _rows_to_one(answers: Answers) -> Answers:
+def rows_to_one(answers: Answers) -> Answers:
     """Each row divided by its sum; a row of zeros becomes equal shares."""
     sums = answers.sum(1, keepdims=True)
     shares: Answers = np.where(sums > 0, answers / np.maximum(sums, 1e-300), 1 / answers.shape[1])
