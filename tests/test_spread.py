@@ -18,8 +18,18 @@ from apercu.beliefs import MOMENTS, Beliefs, axes_of, maps
 from apercu.data.batches import in_order
 from apercu.data.images import ImageSet
 from apercu.objective import TEMPERATURE, contrast, taught
-from apercu.shares import adjusted
-from apercu.spread import ALPHA, NEIGHBOURS, POWER, balanced, confidence, principal_axes, spread
+from apercu.shares import agreed, by_confusion, by_likelihood
+from apercu.spread import (
+    ALPHA,
+    NEIGHBOURS,
+    POWER,
+    Reached,
+    balanced,
+    confidence,
+    principal_axes,
+    rows_to_one,
+    spread,
+)
 from apercu.train import train
 from apercu.types import Batch, Code, Output
 from tests.test_train import FAST, fresh, same
@@ -107,23 +117,39 @@ def test_directions_have_length_one_along_the_axes_of_a_sample() -> None:
 
 
 def test_shares_are_found_where_the_labels_were_drawn_evenly() -> None:
-    rng, truth = np.random.default_rng(0), np.array([0.2, 0.8])
-    y = rng.choice(2, 4000, p=truth)
-    odds = rng.normal(4.0 * (y - 0.5) * 2, 8**0.5)  # exact log-odds of two Gaussians under equal shares
-    answers = 1 / (1 + np.exp(np.stack([odds, -odds], 1)))
-    found, shares = adjusted(answers, np.array([0.5, 0.5]))
-    assert 0.7 < shares[1] < 0.82  # nearly all the way, as answers are nearly sure
-    assert (found.argmax(1) == y).mean() > (answers.argmax(1) == y).mean()
-    np.testing.assert_allclose(found.sum(1), 1)
+    rng, even = np.random.default_rng(0), np.array([0.5, 0.5])
+    known, y = np.arange(400) % 2, rng.choice(2, 4000, p=[0.2, 0.8])
+
+    def answers(y: NDArray[np.int64]) -> NDArray[np.float64]:
+        odds = rng.normal(4.0 * (2 * y - 1), 8**0.5)  # exact log-odds of two Gaussians under equal shares
+        return 1 / (1 + np.exp(np.stack([odds, -odds], 1)))
+
+    said = answers(y)
+    for shares in (by_confusion(answers(known), known, said), by_likelihood(said, even)):
+        assert abs(shares[1] - 0.8) < 0.03
+        assert (rows_to_one(said * shares / even).argmax(1) == y).mean() > (said.argmax(1) == y).mean()
 
 
-def test_answers_that_say_nothing_leave_the_shares_as_they_were() -> None:
-    usual = np.array([0.3, 0.3, 0.4])
-    flat = np.tile([[0.34, 0.33, 0.33]], (500, 1))
-    found, shares = adjusted(flat, usual)
-    np.testing.assert_allclose(shares, usual, atol=0.01)
-    np.testing.assert_allclose(found, flat, atol=0.01)
-    assert adjusted(flat[:0], usual)[0].shape == (0, 3)
+def test_one_label_of_each_class_is_judged_by_none_and_answers_are_trusted() -> None:
+    points, labels, truth = crowds(150)
+    reached = Reached(points, labels, 3)
+    assert len(reached.apart) == len(reached.truth) == 0
+    shares = by_confusion(reached.apart, reached.truth, reached.said)
+    said = np.bincount(reached.said.argmax(1), minlength=3) / len(reached.said)
+    np.testing.assert_allclose(shares, said, atol=1e-6)
+    assert (reached.answers(shares).argmax(1) == truth).mean() > 0.9
+
+
+def test_shares_move_as_far_as_both_witnesses_say() -> None:
+    usual = np.array([0.25, 0.25, 0.25, 0.25])
+    one, other = np.array([0.1, 0.3, 0.2, 0.4]), np.array([0.2, 0.2, 0.01, 0.59])
+    shares = agreed(one, other, usual)
+    expected = np.array([0.2, 0.25, 0.2, 0.4])
+    np.testing.assert_allclose(shares, expected / expected.sum())
+    np.testing.assert_allclose(agreed(one, one, usual), one)
+    alone = by_likelihood(np.tile([[0.4, 0.2, 0.2, 0.2]], (500, 1)), usual)  # says nothing, and is driven to one class
+    assert alone[0] > 0.99
+    assert agreed(alone, usual, usual)[0] == pytest.approx(0.25)
 
 
 def test_a_label_is_judged_by_all_others() -> None:
@@ -144,11 +170,11 @@ def test_a_label_is_judged_by_all_others() -> None:
 def test_answers_are_as_sharp_as_labels_explain_each_other() -> None:
     own = np.eye(3)[np.arange(30) % 3]
     right, wrong = 0.5 * own + 0.5 / 3, 0.5 * np.roll(own, 1, 1) + 0.5 / 3
-    assert module._power(right, own, own) > 16
+    assert module._power(right, own) > 16
     mixed_up = np.where((np.arange(30) % 5 == 0)[:, None], wrong, right)
-    assert 1 < module._power(mixed_up, own, own) < 4
-    assert module._power(wrong, own, own) == 1
-    assert module._power(wrong[:3], own[:3], own[:3]) == 1  # the only labels of their classes
+    assert 1 < module._power(mixed_up, own) < 4
+    assert module._power(wrong, own) == 1
+    assert module._power(wrong[:0], own[:0]) == 1
 
 
 def few(images: ImageSet) -> ImageSet:
@@ -186,11 +212,13 @@ def test_what_is_taught_joins_neighbours_and_the_networks_own_answers(drawn: Ima
     points = axes_of(model, images, "cpu").directions(maps(model, images, "cpu"))
     with torch.no_grad():
         said = [model(batch, noise=False, decode=False).heads["label"].softmax(1) for batch in in_order(images, 7)]
-    unknown = images.labels < 0
-    own, shares = adjusted(torch.cat(said)[torch.from_numpy(unknown)].double().numpy(), np.array([0.5, 0.5]))
-    near = spread(points, images.labels, len(images.classes), shares=shares)
-    near[unknown] += own
-    both = near**2
+    unknown, even = images.labels < 0, np.array([0.5, 0.5])
+    own, reached = torch.cat(said)[torch.from_numpy(unknown)].double().numpy(), Reached(points, images.labels, 2)
+    by_neighbours = by_confusion(reached.apart, reached.truth, reached.said)
+    shares = agreed(by_neighbours, by_likelihood(own, even), even)
+    both = reached.answers(shares)
+    both[unknown] += rows_to_one(own * shares / even)
+    both **= 2
     expected = (both / both.sum(1, keepdims=True))[unknown]
     np.testing.assert_allclose(beliefs.answers.numpy()[unknown], expected, atol=2e-3)
 

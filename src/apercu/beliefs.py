@@ -4,7 +4,7 @@ First the labels alone; then, at a few moments of training,
 
     a ∝ (g + p(y | z))²,  g: what labels say of all images when they are spread over a graph of the encoder's maps,
 
-both with classes as frequent as the network finds them among these images (`shares.py`). The mean of both, as each is
+both with classes as frequent as they are found among these images (`shares.py`). The mean of both, as each is
 right where the other is not: neighbours while there are few labels, the network's own answers when there are more.
 Li, Xiong and Hoi, "CoMatch: semi-supervised learning with contrastive graph regularization" (2021) let neighbours and
 answers correct each other in a like manner.
@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from apercu.data.batches import in_order
 from apercu.data.images import ImageSet
 from apercu.model import Autoencoder
-from apercu.shares import adjusted
-from apercu.spread import Axes, principal_axes, spread
+from apercu.shares import agreed, by_confusion, by_likelihood
+from apercu.spread import Axes, Reached, principal_axes, rows_to_one
 from apercu.validate import sample_of
 
 MOMENTS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -37,7 +37,7 @@ BATCH = 500
 
 
 class Beliefs(nn.Module):
-    """`answers`: (n, K), probabilities; `rounds`: how often labels were spread.
+    """`answers`: (n, K), probabilities; `rounds`: how often labels were spread; `labelled_share`: of every batch.
 
     Both are buffers, so that a run goes on from a checkpoint with what it believed.
     """
@@ -45,9 +45,12 @@ class Beliefs(nn.Module):
     answers: Tensor
     rounds: Tensor
 
-    def __init__(self, images: ImageSet) -> None:
+    def __init__(self, images: ImageSet, labelled_share: float = 0.25) -> None:
         super().__init__()
         self.images, known = images, np.flatnonzero(images.labels >= 0)
+        share = max(labelled_share, len(known) / max(len(images), 1))
+        # How much labels count in what is taught: a labelled image is taught its label and what is believed of it.
+        self.pull = 2 * share / (1 + share)
         answers = torch.zeros(len(images), len(images.classes), dtype=torch.float16)
         answers[known, images.labels[known]] = 1
         self.complete = len(known) == len(images)
@@ -73,20 +76,22 @@ class Beliefs(nn.Module):
             axes = axes_of(model, self.images, device)
             points = axes.directions(maps(model, self.images, device))
             own = np.concatenate(list(answers(model, self.images, device)))
-        labels, unknown = self.images.labels, self.images.labels < 0
-        own[unknown], shares = adjusted(own[unknown], self._shares())
-        both = spread(points, labels, len(self.images.classes), shares=shares)
-        both[unknown] += own[unknown]
+        unknown, labels = self.images.labels < 0, self.images.labels
+        reached, named = Reached(points, labels, len(self.images.classes)), self._shares(~unknown)
+        learnt = self.pull * named + (1 - self.pull) * self._shares(unknown) if int(self.rounds) else named
+        witnesses = by_confusion(reached.apart, reached.truth, reached.said), by_likelihood(own[unknown], learnt)
+        shares = agreed(*witnesses, named)
+        both = reached.answers(shares)
+        both[unknown] += rows_to_one(own[unknown] * (shares / learnt))
         both **= SHARPER
         self.answers.copy_(torch.from_numpy(both / both.sum(1, keepdims=True)))
         self.rounds += 1
 
-    def _shares(self) -> NDArray[np.float64]:
-        """How frequent the classes are in what the network was taught so far, (K,)."""
-        known = torch.from_numpy(self.images.labels >= 0)
-        told = self.answers.cpu().double()
-        counts = told[~known].sum(0) if int(self.rounds) else told[known].sum(0)
-        return ((counts + 1) / (counts + 1).sum()).numpy()
+    def _shares(self, of: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """How frequent the classes are in what is taught of these images, (K,)."""
+        counts = self.answers[torch.from_numpy(of)].double().sum(0).cpu().numpy() + 1
+        shares: NDArray[np.float64] = counts / counts.sum()
+        return shares
 
 
 @torch.no_grad()

@@ -1,11 +1,13 @@
 """How frequent each class is among images without labels, when the labels themselves do not tell.
 
-    q_ik ∝ p(k | x_i) · π_k / π⁰_k,  π_k = mean over i of q_ik, by turns;  π⁰: the shares that p was learnt with
+Labels are often drawn evenly, so many of each class, where the images are not. Two estimates, of different witnesses:
 
-Labels are often drawn evenly, so many of each class, where the images are not. Saerens, Latinne and Decaestecker,
-"Adjusting the outputs of a classifier to new a priori probabilities: a simple procedure" (2002): an EM algorithm for
-the likelihood of the images. Answers that say little would be driven to a single class, so the shares go from π⁰ to
-those of the EM algorithm only as far as the answers are sure, on the scale of their logarithms.
+    confusion    π solves Σ_k C_kj π_k = s_j:  s, how often j is answered; C, how often where the label is k
+    likelihood   q_ik ∝ p(k | x_i) · π_k / π⁰_k,  π_k = mean over i of q_ik, by turns;  π⁰: shares that p learnt with
+
+Lipton, Wang and Smola, "Detecting and correcting for label shift with black box predictors" (2018); Saerens, Latinne
+and Decaestecker, "Adjusting the outputs of a classifier to new a priori probabilities: a simple procedure" (2002). The
+first is rough with few labels, the second makes a class that is mistaken for another rarer still. What both say holds.
 """
 
 from __future__ import annotations
@@ -13,26 +15,45 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from apercu.spread import confidence, rows_to_one
+from apercu.spread import rows_to_one
 
 TURNS, STILL = 200, 1e-5
+TOGETHER = 10.0  # how much the sum of the shares weighs beside each of them
 
 Floats = NDArray[np.float64]
 
 
-def adjusted(answers: Floats, usual: Floats) -> tuple[Floats, Floats]:
-    """What answers are, and how frequent each class, once shares are those of these images.
+def by_confusion(apart: Floats, truth: NDArray[np.int64], answers: Floats) -> Floats:
+    """Shares from what is answered, (n, K), and what is answered where the label is known: (j, K), (j,) → (K,).
 
-    `answers`: (n, K), rows sum to 1; `usual`: π⁰, (K,), above 0 → q, (n, K), and π, (K,).
+    Each class has one more answer, which is right: where few labels tell, answers are trusted.
     """
-    if not len(answers):
-        return answers, usual
+    from scipy.optimize import nnls
+
+    classes = answers.shape[1]
+    confused = np.eye(classes)
+    np.add.at(confused, (truth, apart.argmax(1)), 1)
+    said = np.bincount(answers.argmax(1), minlength=classes) / max(len(answers), 1)
+    equations = np.concatenate([rows_to_one(confused).T, np.full((1, classes), TOGETHER)])
+    found: Floats = nnls(equations, np.append(said, TOGETHER))[0]
+    found /= found.sum()
+    return found
+
+
+def by_likelihood(answers: Floats, usual: Floats) -> Floats:
+    """The likeliest shares of these images, from answers (n, K) that were learnt with shares `usual`, (K,) → (K,)."""
     shares = usual
     for _ in range(TURNS):
         before, shares = shares, rows_to_one(answers * (shares / usual)).mean(0)
         if np.abs(shares - before).max() < STILL:
             break
-    sure = confidence(answers).mean()
-    shares = shares.clip(1e-12) ** sure * usual ** (1 - sure)
+    return shares
+
+
+def agreed(one: Floats, other: Floats, usual: Floats) -> Floats:
+    """How far both go from `usual` in the same direction, on the scale of logarithms; all of them (K,) → (K,)."""
+    first, second = (np.log(shares.clip(1e-6) / usual) for shares in (one, other))
+    same = np.sign(first) == np.sign(second)
+    shares: Floats = usual * np.exp(np.where(same, np.sign(first) * np.minimum(np.abs(first), np.abs(second)), 0))
     shares /= shares.sum()
-    return rows_to_one(answers * (shares / usual)), shares
+    return shares

@@ -35,28 +35,47 @@ Points = NDArray[np.float32]
 Answers = NDArray[np.float64]
 
 
-def spread(
-    points: Points, labels: NDArray[np.int64], classes: int, seed: int = 0, shares: Answers | None = None
-) -> Answers:
+def spread(points: Points, labels: NDArray[np.int64], classes: int, seed: int = 0) -> Answers:
     """What the labels say of every image: directions (n, R), (n,) with −1 where unknown → (n, classes).
 
     Rows sum to 1. Labelled images keep their label; where no labelled image is near, all classes are equally likely.
-    `shares`: how frequent the classes are among the others, (classes,), where that is known.
     """
-    rng = np.random.default_rng(seed)
-    known, unknown = np.flatnonzero(labels >= 0), np.flatnonzero(labels < 0)
-    asked = np.sort(rng.permutation(known)[:MOST])
-    inside = np.concatenate([asked, np.sort(rng.permutation(unknown)[: MOST - len(asked)])])
-    given = np.eye(classes)[labels[asked]]
-    said, judged, apart = _diffused(points[inside], given)
-    found = balanced(_sharpened(said, _power(apart, given[judged], given)), len(asked), shares)
-    answers = np.empty((len(points), classes))
-    answers[inside] = found
-    outside = np.setdiff1d(unknown, inside, assume_unique=True)
-    if len(outside):
-        answers[outside] = of_nearest(points[inside], found, points[outside])
-    answers[known] = np.eye(classes)[labels[known]]
-    return answers
+    return Reached(points, labels, classes, seed).answers()
+
+
+class Reached:
+    """Where the labels reach in a graph of at most 20,000 images, for arguments as `spread` has them.
+
+    `said`: answers of the unlabelled images in the graph, (m, K); `apart`: what all labels but their own say of some
+    labelled images, (j, K), whose classes are `truth`, (j,), and have other labels. All rows sum to 1.
+    """
+
+    def __init__(self, points: Points, labels: NDArray[np.int64], classes: int, seed: int = 0) -> None:
+        self.points, self.labels, self.classes = points, labels, classes
+        rng = np.random.default_rng(seed)
+        known, self._unknown = np.flatnonzero(labels >= 0), np.flatnonzero(labels < 0)
+        self._asked = np.sort(rng.permutation(known)[:MOST])
+        some = np.sort(rng.permutation(self._unknown)[: MOST - len(self._asked)])
+        self._inside = np.concatenate([self._asked, some])
+        given = np.eye(classes)[labels[self._asked]]
+        said, judged, apart = _diffused(points[self._inside], given)
+        told = given[judged] @ given.sum(0) > 1
+        judged, apart = judged[told], apart[told]
+        power = _power(apart, given[judged])
+        self._rows, self.apart = _sharpened(said, power), _sharpened(apart, power)
+        self.said, self.truth = self._rows[len(self._asked) :], labels[self._asked][judged]
+
+    def answers(self, shares: Answers | None = None) -> Answers:
+        """Of all images, (n, classes); `shares`: how frequent the classes are among the unlabelled, where known."""
+        found = balanced(self._rows, len(self._asked), shares)
+        answers = np.empty((len(self.points), self.classes))
+        answers[self._inside] = found
+        outside = np.setdiff1d(self._unknown, self._inside, assume_unique=True)
+        if len(outside):
+            answers[outside] = of_nearest(self.points[self._inside], found, self.points[outside])
+        known = self.labels >= 0
+        answers[known] = np.eye(self.classes)[self.labels[known]]
+        return answers
 
 
 def of_nearest(points: Points, answers: Answers, asked: Points) -> Answers:
@@ -156,15 +175,14 @@ def _solved(system: csr_matrix, sources: Answers) -> Answers:
     return found
 
 
-def _power(apart: Answers, own: Answers, given: Answers) -> float:
+def _power(apart: Answers, own: Answers) -> float:
     """The power at which what other labels say of labelled images explains their own labels best, from 1 to 32.
 
-    `apart`, `own`: (j, K). Labels that are the only one of their class, in `given`, tell nothing.
+    `apart`, `own`: (j, K).
     """
-    told = own @ given.sum(0) > 1
-    if not told.any():
+    if not len(apart):
         return 1.0
-    logs, truth = np.log(rows_to_one(apart[told]).clip(1e-9)), own[told].argmax(1)
+    logs, truth = np.log(rows_to_one(apart).clip(1e-9)), own.argmax(1)
     likelihood = [
         float((power * logs[np.arange(len(logs)), truth] - np.log(np.exp(power * logs).sum(1))).mean())
         for power in POWERS
