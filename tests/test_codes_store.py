@@ -187,7 +187,7 @@ def test_a_damaged_image_does_not_cost_the_others(folders: dict[str, Path], tmp_
 
 
 def test_an_image_of_another_size_does_not_cost_the_others(folders: dict[str, Path], tmp_path: Path) -> None:
-    photos, model = draw(tmp_path / "photos"), folders["vae_cnn"]
+    photos, model = draw(tmp_path / "photos"), shutil.copytree(folders["vae_cnn"], tmp_path / "model")
     Image.fromarray(np.zeros((9, 7), np.uint8)).save(photos / "a" / "00.png")
     said = run("encode", model, photos, "-o", tmp_path / "codes", "--json")
     assert (said.status, said.answer["n"]) == (2, 23)
