@@ -191,6 +191,8 @@ def test_an_image_of_another_size_does_not_cost_the_others(folders: dict[str, Pa
     Image.fromarray(np.zeros((9, 7), np.uint8)).save(photos / "a" / "00.png")
     said = run("encode", model, photos, "-o", tmp_path / "codes", "--json")
     assert (said.status, said.answer["n"]) == (2, 23)
+    again = run("encode", model, photos, "-o", tmp_path / "codes", "--json")  # only what was refused is looked at
+    assert (again.status, again.answer["unchanged"]) == (2, 23)
     small = run("compress", model, photos, "-o", tmp_path / "small", "--json")
     assert (small.status, len(small.answer["images"])) == (2, 23)
     for failed in (said.answer["failed"], small.answer["failed"]):
@@ -198,7 +200,9 @@ def test_an_image_of_another_size_does_not_cost_the_others(folders: dict[str, Pa
         assert "is 9×7, this model was trained on 8×8; take size=8x8" in failed[0]["reason"]
     named = run("classify", model, photos, "--json")
     assert len(named.answer["predictions"]) == 23
-    assert "left out: a/00.png: is 9×7" in named.err
+    lesson = run("classify", model, "sklearn:digits", "--learn", photos, "--json")
+    for said in (small, named, lesson):
+        assert "left out: a/00.png: is 9×7" in said.err
     only = run("classify", model, photos / "a" / "00.png")
     assert only.status == 2
     assert "open the images with size=8x8" in only.err

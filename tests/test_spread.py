@@ -149,6 +149,8 @@ def test_shares_move_as_far_as_both_witnesses_say() -> None:
     np.testing.assert_allclose(agreed(one, one, usual), one)
     alone = by_likelihood(np.tile([[0.4, 0.2, 0.2, 0.2]], (500, 1)), usual)  # says nothing, and is driven to one class
     assert alone[0] > 0.99
+    bound = agreed(alone, alone, usual)  # a third as frequent as among the labels, or three times
+    np.testing.assert_allclose(bound, np.array([3, 1 / 3, 1 / 3, 1 / 3]) / 4)
     assert agreed(alone, usual, usual)[0] == pytest.approx(0.25)
 
 
@@ -221,6 +223,29 @@ def test_what_is_taught_joins_neighbours_and_the_networks_own_answers(drawn: Ima
     both **= 2
     expected = (both / both.sum(1, keepdims=True))[unknown]
     np.testing.assert_allclose(beliefs.answers.numpy()[unknown], expected, atol=2e-3)
+
+
+@pytest.mark.parametrize("balance", [False, True])
+def test_answers_are_compared_with_what_was_taught_labels_among_it(drawn: ImageSet, balance: bool) -> None:
+    labels = np.full(len(drawn), -1)
+    for c, count in ((0, 6), (1, 2)):
+        labels[np.flatnonzero(drawn.labels == c)[:count]] = c
+    images, unknown = drawn.with_labels(labels), labels < 0
+    beliefs = Beliefs(images, labelled_share=0.25, balance=balance)
+    heard = np.array([0.5, 0.5] if balance else [7 / 10, 3 / 10])  # one more of each
+    np.testing.assert_allclose(beliefs._learnt(unknown), heard)
+    beliefs.answers[torch.from_numpy(unknown)] = torch.tensor([0.25, 0.75]).half()
+    beliefs.rounds += 1
+    told = (unknown.sum() * np.array([0.25, 0.75]) + 1) / (unknown.sum() + 2)
+    np.testing.assert_allclose(beliefs._learnt(unknown), 0.4 * heard + 0.6 * told)
+
+
+def test_rows_that_say_nothing_are_no_answers() -> None:
+    truth = np.arange(8) % 4
+    even = np.full((100, 4), 0.25)
+    said = np.concatenate([np.repeat(np.eye(4), 25, 0), even])
+    np.testing.assert_allclose(by_confusion(np.eye(4)[truth], truth, said), 0.25)
+    np.testing.assert_allclose(by_confusion(np.full((8, 4), 0.25), truth, said), 0.25)
 
 
 def test_where_every_label_is_known_they_are_all_that_is_taught(drawn: ImageSet) -> None:

@@ -37,17 +37,19 @@ BATCH = 500
 
 
 class Beliefs(nn.Module):
-    """`answers`: (n, K), probabilities; `rounds`: how often labels were spread; `labelled_share`: of every batch.
+    """`answers`: (n, K), probabilities; `rounds`: how often labels were spread.
 
-    Both are buffers, so that a run goes on from a checkpoint with what it believed.
+    Both are buffers, so that a run goes on from a checkpoint with what it believed. `labelled_share` and `balance` are
+    those of the batches.
     """
 
     answers: Tensor
     rounds: Tensor
 
-    def __init__(self, images: ImageSet, labelled_share: float = 0.25) -> None:
+    def __init__(self, images: ImageSet, labelled_share: float = 0.25, balance: bool = False) -> None:
         super().__init__()
-        self.images, known = images, np.flatnonzero(images.labels >= 0)
+        self.images, self.balance = images, balance
+        known = np.flatnonzero(images.labels >= 0)
         share = max(labelled_share, len(known) / max(len(images), 1))
         # How much labels count in what is taught: a labelled image is taught its label and what is believed of it.
         self.pull = 2 * share / (1 + share)
@@ -78,7 +80,7 @@ class Beliefs(nn.Module):
             own = np.concatenate(list(answers(model, self.images, device)))
         unknown, labels = self.images.labels < 0, self.images.labels
         reached, named = Reached(points, labels, len(self.images.classes)), self._shares(~unknown)
-        learnt = self.pull * named + (1 - self.pull) * self._shares(unknown) if int(self.rounds) else named
+        learnt = self._learnt(unknown)
         witnesses = by_confusion(reached.apart, reached.truth, reached.said), by_likelihood(own[unknown], learnt)
         shares = agreed(*witnesses, named)
         both = reached.answers(shares)
@@ -87,9 +89,17 @@ class Beliefs(nn.Module):
         self.answers.copy_(torch.from_numpy(both / both.sum(1, keepdims=True)))
         self.rounds += 1
 
+    def _learnt(self, unknown: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """How frequent the classes are in all that the network was taught so far, (K,)."""
+        heard = self._shares(~unknown)
+        if self.balance:  # each class that has labels is heard equally often
+            heard = np.where(np.bincount(self.images.labels[~unknown], minlength=len(heard)) > 0, 1.0, heard)
+            heard /= heard.sum()
+        return self.pull * heard + (1 - self.pull) * self._shares(unknown) if int(self.rounds) else heard
+
     def _shares(self, of: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """How frequent the classes are in what is taught of these images, (K,)."""
-        counts = self.answers[torch.from_numpy(of)].double().sum(0).cpu().numpy() + 1
+        """How frequent the classes are in what is believed of these images, (K,)."""
+        counts = self.answers[torch.from_numpy(of)].cpu().double().sum(0).numpy() + 1
         shares: NDArray[np.float64] = counts / counts.sum()
         return shares
 
@@ -106,7 +116,7 @@ def answers(model: Autoencoder, images: ImageSet, device: str) -> Iterator[NDArr
     """p(y | z) of the images by the model's head, batch by batch, (b, K)."""
     for batch in in_order(images, BATCH, device):
         found = model(batch, noise=False, decode=False).heads["label"].softmax(1)
-        yield found.double().cpu().numpy()
+        yield found.cpu().double().numpy()
 
 
 def axes_of(model: Autoencoder, images: ImageSet, device: str) -> Axes:

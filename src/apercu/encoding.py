@@ -132,6 +132,8 @@ class _Run:
         rows_of = dict(zip(images.ids, read, strict=True))
         images, others = self.model.of_size(images)
         self.failed += others
+        if not len(images):
+            return
         images = self.model.images(images)
         read = [rows_of[name] for name in images.ids]
         names = [entries[row].id for row in read]

@@ -54,7 +54,8 @@ class Reached:
         self.points, self.labels, self.classes = points, labels, classes
         rng = np.random.default_rng(seed)
         known, self._unknown = np.flatnonzero(labels >= 0), np.flatnonzero(labels < 0)
-        self._asked = np.sort(rng.permutation(known)[:MOST])
+        room = MOST // 2 if len(self._unknown) else MOST
+        self._asked = np.sort(rng.permutation(known)[:room])
         some = np.sort(rng.permutation(self._unknown)[: MOST - len(self._asked)])
         self._inside = np.concatenate([self._asked, some])
         given = np.eye(classes)[labels[self._asked]]
@@ -66,7 +67,7 @@ class Reached:
         self.said, self.truth = self._rows[len(self._asked) :], labels[self._asked][judged]
 
     def answers(self, shares: Answers | None = None) -> Answers:
-        """Of all images, (n, classes); `shares`: how frequent the classes are among the unlabelled, where known."""
+        """Of all images, (n, classes); `shares`: of the classes among the unlabelled, where known."""
         found = balanced(self._rows, len(self._asked), shares)
         answers = np.empty((len(self.points), self.classes))
         answers[self._inside] = found
@@ -116,7 +117,7 @@ def confidence(answers: Answers) -> NDArray[np.float64]:
 
 
 def balanced(answers: Answers, fixed: int = 0, shares: Answers | None = None) -> Answers:
-    """Answers whose classes are as frequent as `shares` say, (K,), by turns of scaling.
+    """Answers whose classes are about as frequent as `shares` say, (K,), by turns of scaling.
 
     Without them, as a mean of what was said and of equal shares. The first `fixed` rows are labels and not counted.
     Classes whose labels lie in a crowd would otherwise take what is between them and others; Sinkhorn and Knopp,

@@ -98,7 +98,8 @@ class _Run:
         self.average = Average(model, settings.ema)
         self.best = copy.deepcopy(model)
         self.modules: dict[str, nn.Module] = {"model": model, "average": self.average.module, "best": self.best}
-        self.beliefs = Beliefs(images, settings.labelled_share) if model.objective.teaches else None
+        teaches = model.objective.teaches
+        self.beliefs = Beliefs(images, settings.labelled_share, settings.balance) if teaches else None
         if self.beliefs is not None:
             self.modules["beliefs"] = self.beliefs.to(self.fabric.device)
         self.learnt = learnt = [p for p in model.parameters() if p.requires_grad]

@@ -29,13 +29,11 @@ class View:
     def whole(self, model: Model, images: str) -> Images:
         """All splits; of an archive that the model wrote, what its bytes say.
 
-        Images of a size that the model cannot take are among the problems, where there are others.
+        Images of a size that the model cannot take are left out like those that cannot be read, where there are others.
         """
         from apercu.codec.archived import is_archive, open_archive
         from apercu.data.opening import Opening
 
-        if is_archive(images):
-            return open_archive(model, Path(images))
         usual = Opening(**model.recipe.data.get("request", {}))
         opening = replace(
             usual,
@@ -46,13 +44,15 @@ class View:
             fit=self.fit or usual.fit,
             channels=self.channels or usual.channels,
         )
-        return _of_size(model, opening.open(images, 0))
+        archived = is_archive(images)
+        opened = open_archive(model, Path(images)) if archived else _of_size(model, opening.open(images, 0))
+        for problem in opened.problems:
+            note(f"left out: {problem.id}: {problem.reason}")
+        return opened
 
     def open(self, model: Model, images: str, split: str, labels: str | None = None) -> ImageSet:
         """The images of one split as the model sees them; `labels` is a CSV file that says what they are."""
         opened = self.whole(model, images)
-        for problem in opened.problems:
-            note(f"left out: {problem.id}: {problem.reason}")
         seen = model.images(opened if labels is None else _labelled(opened, labels, 0), split)
         # A size that was asked for here is that of the answer too.
         return seen if self.size is None else replace(seen, original=None)
