@@ -109,13 +109,6 @@ def principal_axes(features: Features) -> Axes:
     return Axes(found.mean_.astype(np.float32), found.components_.astype(np.float32))
 
 
-def confidence(answers: Answers) -> NDArray[np.float64]:
-    """1 − H(answer) / ln K: 1 where one class has it all, 0 where all are equally likely; (n, K) → (n,)."""
-    entropy = -(answers * np.log(np.maximum(answers, 1e-12))).sum(1)
-    sure: NDArray[np.float64] = 1 - entropy / np.log(answers.shape[1])
-    return np.clip(sure, 0.0, 1.0)
-
-
 def balanced(answers: Answers, fixed: int = 0, shares: Answers | None = None) -> Answers:
     """Answers whose classes are about as frequent as `shares` say, (K,), by turns of scaling.
 
